@@ -1,0 +1,1 @@
+"""The words every room speaks: messages, trajectories, protocols, config, errors, run folders, metrics. Never imports torch."""

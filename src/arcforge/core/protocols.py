@@ -1,0 +1,103 @@
+"""The seams between rooms, as Protocols: what an agent, a task, a sandbox, a completer and a scorer promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from arcforge.core.messages import Message, Sampling, Thinking, ToolSpec, Value
+from arcforge.core.trajectory import TokenSpan
+
+
+class CompletionRequest(Value):
+    """One call of a model: the whole conversation so far. `session` is the rollout id (append-only token record)."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    thinking: Thinking = Thinking()
+    sampling: Sampling = Sampling()
+    session: str = ""
+
+
+class Completion(Value):
+    """The answer. finish_reason: "stop" | "tool_calls" | "length" | "malformed"; `problem` says what was malformed."""
+
+    message: Message
+    finish_reason: str
+    problem: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@runtime_checkable
+class Completer(Protocol):
+    """Anything that answers conversations: our gateway, our server, any OpenAI- or Anthropic-style endpoint, a script.
+
+    Raises EngineError or GatewayError when no answer can be had.
+    """
+
+    async def complete(self, request: CompletionRequest) -> Completion: ...
+
+
+@runtime_checkable
+class TokenEngine(Protocol):
+    """Token ids in, token ids out. Returned spans are model spans in order, split where the weight version changed."""
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, session: str = ""
+    ) -> tuple[list[TokenSpan], str]:
+        """Returns (spans, finish_reason "stop" | "length" | "abort"); the stop id itself is the last sampled id."""
+        ...
+
+    async def score(self, ids: Sequence[int]) -> list[float]:
+        """Log-probability of ids[1:] under the current weights (temperature 1), len(ids) - 1 floats."""
+        ...
+
+
+class ExecResult(Value):
+    """One command in a sandbox. stdout and stderr are capped; timed_out and killed_by say why there is no exit code."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    timed_out: bool = False
+    truncated: bool = False
+    seconds: float = 0.0
+
+
+class Sandbox(Protocol):
+    """A working directory that commands run in, with limits. Raises SandboxError when its own machinery fails."""
+
+    async def exec(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> ExecResult: ...
+    async def read(self, path: str) -> str: ...
+    async def write(self, path: str, text: str) -> None: ...
+    async def files(self) -> list[str]: ...
+    async def close(self) -> None: ...
+
+
+class Verdict(Value):
+    """What a grader says. reward is None when the grader could not judge (a failure, never a score)."""
+
+    reward: float | None
+    details: dict[str, Any] = {}
+
+
+class Task(Protocol):
+    """One problem: what the model is told, which tools it has, and how the outcome is graded."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+
+
+class Scorer(Protocol):
+    """A reward from a conversation. Raises JudgeError when it cannot score."""
+
+    async def score(self, messages: Sequence[Message], reference: dict[str, Any]) -> Verdict: ...
+
+
+class ContextPolicy(Protocol):
+    """Which messages of the history are sent with the next request (keep-recent-k, discard-all, hierarchical)."""
+
+    def view(self, messages: Sequence[Message], prompt_tokens: int) -> list[Message]: ...

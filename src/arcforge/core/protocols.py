@@ -1,4 +1,6 @@
-"""The seams between rooms, as Protocols: what an agent, a task, a sandbox, a completer and a scorer promise."""
+"""The seams between rooms, as Protocols: what a completer, a sandbox, a scorer and a context policy promise.
+
+Tasks, episodes and families are in `core.tasks`."""
 
 from __future__ import annotations
 
@@ -80,15 +82,6 @@ class Verdict(Value):
 
     reward: float | None
     details: dict[str, Any] = {}
-
-
-class Task(Protocol):
-    """One problem: what the model is told, which tools it has, and how the outcome is graded."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def family(self) -> str: ...
 
 
 class Scorer(Protocol):

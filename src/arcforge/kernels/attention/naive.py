@@ -1,0 +1,46 @@
+"""Multi-head latent attention in its two forms. Legend: B rows, T queries, S keys, H heads, R latent rank, P rope dims, V value dims.
+
+Both forms compute the same function of the same weights (GLM-5 report, section 2.1; README.md beside this file).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mha(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, mask_BTS: Tensor | None, scale: float) -> Tensor:
+    """MHA form for training and prefill, [B, H, T, V]. mask None means causal over equal lengths."""
+    if mask_BTS is None:
+        return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSV, is_causal=True, scale=scale)
+    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSV, attn_mask=mask_BTS.unsqueeze(1), scale=scale)
+
+
+def mha_with_distribution(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, mask_BTS: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """As `mha`, and the head-summed, L1-normalised attention p [B, T, S], detached: the indexer's target."""
+    scores_BHTS = torch.matmul(q_BHTK, k_BHSK.transpose(-1, -2)).float() * scale
+    scores_BHTS = scores_BHTS.masked_fill(~mask_BTS.unsqueeze(1), torch.finfo(torch.float32).min)
+    probs_BHTS = scores_BHTS.softmax(-1)
+    out_BHTV = torch.matmul(probs_BHTS.to(v_BHSV.dtype), v_BHSV)
+    return out_BHTV, probs_BHTS.detach().mean(1)
+
+
+def mqa_absorbed(
+    q_latent_BTHR: Tensor,
+    q_rope_BTHP: Tensor,
+    latent_BSR: Tensor,
+    k_rope_BSP: Tensor,
+    mask_BTS: Tensor,
+    scale: float,
+) -> Tensor:
+    """Absorbed MQA form for decoding over the latent cache; returns the attended latents [B, T, H, R]."""
+    B, T, H, R = q_latent_BTHR.shape
+    q_BXC = torch.cat((q_latent_BTHR, q_rope_BTHP), -1).view(B, T * H, -1)
+    k_BSC = torch.cat((latent_BSR, k_rope_BSP), -1)
+    scores_BTHS = torch.bmm(q_BXC, k_BSC.transpose(1, 2)).view(B, T, H, -1).float() * scale
+    scores_BTHS = scores_BTHS.masked_fill(~mask_BTS.unsqueeze(2), torch.finfo(torch.float32).min)
+    probs_BXS = scores_BTHS.softmax(-1).to(latent_BSR.dtype).view(B, T * H, -1)
+    return torch.bmm(probs_BXS, latent_BSR).view(B, T, H, R)

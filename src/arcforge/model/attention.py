@@ -1,0 +1,128 @@
+"""Multi-head latent attention with the lightning indexer. Legend: B rows, T queries, S keys, H heads, D hidden, R latent rank.
+
+GLM-5 report, section 2.1 (MLA-256, DSA); DeepSeek-V3.2 report, section 2.1 (indexer). One set of weights, two forms:
+MHA for training, absorbed MQA over the latent cache for generation.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from arcforge.kernels.attention.naive import mha, mha_with_distribution, mqa_absorbed
+from arcforge.kernels.selection.naive import index_scores, select_topk
+from arcforge.model.cache import CacheView
+from arcforge.model.config import ModelConfig
+from arcforge.model.layers import Layout, RMSNorm, rotate
+
+
+class Indexer(nn.Module):
+    """Scores every visible key for every query; reads detached inputs, so the language loss never reaches it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.dims, self.rope = config.index_n_heads, config.index_head_dim, config.qk_rope_head_dim
+        self.wq_b = nn.Linear(config.q_lora_rank, self.heads * self.dims, bias=False)
+        self.wk = nn.Linear(config.hidden_size, self.dims, bias=False)
+        self.k_norm = nn.LayerNorm(self.dims, eps=1e-6)
+        self.weights_proj = nn.Linear(config.hidden_size, self.heads, bias=False)
+
+    def keys(self, x_BTD: Tensor, layout: Layout) -> Tensor:
+        """[B, T, index_head_dim], rope dimensions first."""
+        k_BT1D = self.k_norm(self.wk(x_BTD)).unsqueeze(2)
+        return self._rotate(k_BT1D, layout).squeeze(2)
+
+    def scores(self, x_BTD: Tensor, q_latent_BTR: Tensor, keys_BSD: Tensor, layout: Layout) -> Tensor:
+        """float32 [B, T, S]."""
+        B, T, _ = x_BTD.shape
+        q_BTJD = self._rotate(self.wq_b(q_latent_BTR).view(B, T, self.heads, self.dims), layout)
+        return index_scores(q_BTJD, keys_BSD, self.weights_proj(x_BTD).float() * self.heads**-0.5)
+
+    def _rotate(self, x_BTHD: Tensor, layout: Layout) -> Tensor:
+        rope, rest = x_BTHD.split((self.rope, self.dims - self.rope), -1)
+        return torch.cat((rotate(rope, layout.cos_BTP, layout.sin_BTP), rest), -1)
+
+
+class MLA(nn.Module):
+    """Attention over compressed latents. `layer` names its place in the cache."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        H, D = config.num_attention_heads, config.hidden_size
+        self.q_a_proj = nn.Linear(D, config.q_lora_rank, bias=False)
+        self.q_a_layernorm = RMSNorm(config.q_lora_rank, config.latent_norm_eps)
+        self.q_b_proj = nn.Linear(config.q_lora_rank, H * config.qk_head_dim, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(D, config.kv_lora_rank + config.qk_rope_head_dim, bias=False)
+        self.kv_a_layernorm = RMSNorm(config.kv_lora_rank, config.latent_norm_eps)
+        self.kv_b_proj = nn.Linear(config.kv_lora_rank, H * (config.qk_nope_head_dim + config.v_head_dim), bias=False)
+        self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)
+        self.indexer = Indexer(config)
+        self.scale = config.qk_head_dim**-0.5
+
+    def forward(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
+        """MHA form over the batch's own rows; returns the output and the indexer's KL per query [B, T] (or None)."""
+        q_latent_BTR, q_nope, q_rope_BTHP = self._queries(x_BTD, layout)
+        latent_BTR, k_rope_BTP = self._latents(x_BTD, layout)
+        q_BHTK = torch.cat((q_nope, q_rope_BTHP), -1).transpose(1, 2)
+        k_BHTK, v_BHTV = self._expand(latent_BTR, k_rope_BTP)
+        mask_BTS, scores_BTS = layout.allowed_BTS, None
+        if layout.sparse or layout.indexer_loss:
+            assert mask_BTS is not None, "sparse attention needs the visibility mask"
+            x_free, q_free = x_BTD.detach(), q_latent_BTR.detach()
+            scores_BTS = self.indexer.scores(x_free, q_free, self.indexer.keys(x_free, layout), layout)
+            if layout.sparse:
+                mask_BTS = select_topk(scores_BTS.detach(), mask_BTS, self.config.index_topk)
+        kl_BT = None
+        if layout.indexer_loss:
+            assert mask_BTS is not None and scores_BTS is not None
+            out_BHTV, target_BTS = mha_with_distribution(q_BHTK, k_BHTK, v_BHTV, mask_BTS, self.scale)
+            kl_BT = indexer_divergence(target_BTS, scores_BTS, mask_BTS)
+        else:
+            out_BHTV = mha(q_BHTK, k_BHTK, v_BHTV, mask_BTS, self.scale)
+        return self.o_proj(out_BHTV.transpose(1, 2).flatten(2)), kl_BT
+
+    def decode(self, x_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
+        """Absorbed MQA form: T new positions per row over the cached latents."""
+        c = self.config
+        q_latent_BTR, q_nope_BTHN, q_rope_BTHP = self._queries(x_BTD, layout)
+        latent_BSR, k_rope_BSP = cache.extend(self.layer, *self._latents(x_BTD, layout))
+        keys_BSD = cache.extend_indexer(self.layer, self.indexer.keys(x_BTD, layout))
+        mask_BTS = layout.allowed_BTS
+        assert mask_BTS is not None
+        if layout.sparse and mask_BTS.shape[-1] > c.index_topk:
+            scores_BTS = self.indexer.scores(x_BTD, q_latent_BTR, keys_BSD, layout)
+            mask_BTS = select_topk(scores_BTS, mask_BTS, c.index_topk)
+        w_HXR = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank)
+        w_uk_HNR, w_uv_HVR = w_HXR.split((c.qk_nope_head_dim, c.v_head_dim), 1)
+        q_BTHR = torch.einsum("bthn,hnr->bthr", q_nope_BTHN, w_uk_HNR)
+        attended_BTHR = mqa_absorbed(q_BTHR, q_rope_BTHP, latent_BSR, k_rope_BSP, mask_BTS, self.scale)
+        return self.o_proj(torch.einsum("bthr,hvr->bthv", attended_BTHR, w_uv_HVR).flatten(2))
+
+    def _queries(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
+        c, (B, T, _) = self.config, x_BTD.shape
+        q_latent_BTR = self.q_a_layernorm(self.q_a_proj(x_BTD))
+        q_BTHK = self.q_b_proj(q_latent_BTR).view(B, T, c.num_attention_heads, c.qk_head_dim)
+        q_nope, q_rope = q_BTHK.split((c.qk_nope_head_dim, c.qk_rope_head_dim), -1)
+        return q_latent_BTR, q_nope, rotate(q_rope, layout.cos_BTP, layout.sin_BTP)
+
+    def _latents(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        c = self.config
+        latent, k_rope = self.kv_a_proj_with_mqa(x_BTD).split((c.kv_lora_rank, c.qk_rope_head_dim), -1)
+        k_rope_BTP = rotate(k_rope.unsqueeze(2), layout.cos_BTP, layout.sin_BTP).squeeze(2)
+        return self.kv_a_layernorm(latent), k_rope_BTP
+
+    def _expand(self, latent_BTR: Tensor, k_rope_BTP: Tensor) -> tuple[Tensor, Tensor]:
+        c, (B, T, _) = self.config, latent_BTR.shape
+        kv_BTHX = self.kv_b_proj(latent_BTR).view(B, T, c.num_attention_heads, -1)
+        k_nope, v_BTHV = kv_BTHX.split((c.qk_nope_head_dim, c.v_head_dim), -1)
+        k_rope_BTHP = k_rope_BTP.unsqueeze(2).expand(-1, -1, c.num_attention_heads, -1)
+        return torch.cat((k_nope, k_rope_BTHP), -1).transpose(1, 2), v_BTHV.transpose(1, 2)
+
+
+def indexer_divergence(target_BTS: Tensor, scores_BTS: Tensor, mask_BTS: Tensor) -> Tensor:
+    """KL(p || softmax(I)) per query over the visible (dense warm-up) or selected (sparse stage) keys, float32 [B, T]."""
+    log_index = F.log_softmax(scores_BTS.masked_fill(~mask_BTS, torch.finfo(torch.float32).min), -1)
+    p = target_BTS.masked_fill(~mask_BTS, 0.0)
+    return (torch.special.xlogy(p, p) - p * log_index.masked_fill(~mask_BTS, 0.0)).sum(-1)

@@ -1,0 +1,110 @@
+"""The model's configuration, with the field names of a `glm_moe_dsa` config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from arcforge.core.config import Config
+from arcforge.core.errors import UserError
+
+REFUSED = {"attention_bias": False, "tie_word_embeddings": False, "mlp_bias": False}
+HF_LATENT_NORM_EPS = 1e-6
+
+
+class ModelConfig(Config):
+    """Sizes of a GLM-5 model (GLM-5 report, Table 10). Defaults are the laptop recipe's."""
+
+    vocab_size: int = Field(2048, ge=32)
+    hidden_size: int = 128
+    num_hidden_layers: int = 4
+    first_k_dense_replace: int = 1
+    num_attention_heads: int = 4
+    q_lora_rank: int = 96
+    kv_lora_rank: int = 64
+    qk_nope_head_dim: int = 24
+    qk_rope_head_dim: int = 8
+    v_head_dim: int = 32
+    intermediate_size: int = 384
+    moe_intermediate_size: int = 96
+    n_routed_experts: int = 8
+    num_experts_per_tok: int = 2
+    n_shared_experts: int = 1
+    n_group: int = 1
+    topk_group: int = 1
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 1.0
+    index_n_heads: int = 4
+    index_head_dim: int = 24
+    index_topk: int = 64
+    num_nextn_predict_layers: int = 1
+    rms_norm_eps: float = 1e-5
+    latent_norm_eps: float = HF_LATENT_NORM_EPS
+    rope_theta: float = 10000.0
+    max_position_embeddings: int = 2048
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.qk_rope_head_dim % 2 or self.index_head_dim < self.qk_rope_head_dim:
+            raise ValueError("qk_rope_head_dim must be even and at most index_head_dim")
+        if self.n_routed_experts % self.n_group or self.num_experts_per_tok > self.n_routed_experts:
+            raise ValueError("n_routed_experts must divide into n_group groups and be at least num_experts_per_tok")
+        return self
+
+    @property
+    def qk_head_dim(self) -> int:
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    def is_sparse_mlp(self, layer: int) -> bool:
+        """Layers from first_k_dense_replace on, and the MTP layer, hold experts."""
+        return layer >= self.first_k_dense_replace
+
+
+def hf_config(config: ModelConfig, control: dict[str, Any]) -> dict[str, Any]:
+    """The config.json dictionary; `control` holds bos/eos/pad token ids."""
+    data = config.model_dump()
+    theta = data.pop("rope_theta")
+    return {
+        **data,
+        **REFUSED,
+        **control,
+        "architectures": ["GlmMoeDsaForCausalLM"],
+        "model_type": "glm_moe_dsa",
+        "num_key_value_heads": config.num_attention_heads,
+        "head_dim": config.qk_rope_head_dim,
+        "hidden_act": "silu",
+        "indexer_rope_interleave": True,
+        "indexer_types": ["full"] * config.num_hidden_layers,
+        "index_topk_freq": 1,
+        "index_skip_topk_offset": 2,
+        "mlp_layer_types": ["sparse" if config.is_sparse_mlp(i) else "dense" for i in range(config.num_hidden_layers)],
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "moe_router_dtype": "float32",
+        "dtype": "bfloat16",
+    }
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read a checkpoint's config.json. UserError for another model type or a feature that is not supported."""
+    path = folder / "config.json"
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; a checkpoint folder holds config.json") from None
+    if data.get("model_type") != "glm_moe_dsa":
+        raise UserError(f"{path}: model_type is {data.get('model_type')!r}; only glm_moe_dsa is supported")
+    for key, supported in REFUSED.items():
+        if data.get(key, supported) != supported:
+            raise UserError(f"{path}: {key}={data[key]!r} is not supported")
+    if any(kind != "full" for kind in data.get("indexer_types") or []):
+        raise UserError(f"{path}: indexer_types with shared layers are not supported")
+    rope = data.get("rope_parameters") or {"rope_theta": data.get("rope_theta", 10000.0)}
+    if rope.get("rope_type", "default") != "default":
+        raise UserError(f"{path}: rope_type {rope['rope_type']!r} is not supported")
+    known = {name: data[name] for name in ModelConfig.model_fields if name in data}
+    return ModelConfig.model_validate({**known, "rope_theta": rope["rope_theta"]})

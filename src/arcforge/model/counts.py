@@ -1,0 +1,56 @@
+"""Parameter, FLOP and memory counts of a configuration, from arithmetic alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arcforge.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Counts:
+    """total: every stored element (MTP and router biases included). active: per token, without embeddings and head."""
+
+    total: int
+    active: int
+    mtp: int
+
+
+def count(config: ModelConfig) -> Counts:
+    dense = _attention(config) + 3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size
+    sparse_layers = config.num_hidden_layers - config.first_k_dense_replace
+    sparse, sparse_active = _sparse_layer(config)
+    embeddings = 2 * config.vocab_size * config.hidden_size
+    trunk = config.first_k_dense_replace * dense + sparse_layers * sparse + config.hidden_size
+    trunk_active = config.first_k_dense_replace * dense + sparse_layers * sparse_active
+    extra = 2 * config.hidden_size**2 + 3 * config.hidden_size
+    mtp = (sparse + extra) * config.num_nextn_predict_layers
+    mtp_active = (sparse_active + extra) * config.num_nextn_predict_layers
+    return Counts(embeddings + trunk + mtp, trunk_active + mtp_active, mtp)
+
+
+def training_flops_per_token(config: ModelConfig, length: int, mtp_steps: float = 0.0) -> float:
+    """Forward and backward FLOPs of one token at a context of `length`: 6 per active weight, plus attention."""
+    _, sparse_active = _sparse_layer(config)
+    counts = count(config)
+    head = config.vocab_size * config.hidden_size
+    weights = counts.active - (sparse_active * config.num_nextn_predict_layers) + head + mtp_steps * (sparse_active + head)
+    pairs = length / 2
+    per_pair = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
+    return 6 * weights + 6 * pairs * per_pair * (config.num_hidden_layers + mtp_steps)
+
+
+def _attention(c: ModelConfig) -> int:
+    H, D = c.num_attention_heads, c.hidden_size
+    query = D * c.q_lora_rank + c.q_lora_rank + c.q_lora_rank * H * c.qk_head_dim
+    latent = D * (c.kv_lora_rank + c.qk_rope_head_dim) + c.kv_lora_rank
+    up = c.kv_lora_rank * H * (c.qk_nope_head_dim + c.v_head_dim) + H * c.v_head_dim * D
+    indexer = c.q_lora_rank * c.index_n_heads * c.index_head_dim + D * c.index_head_dim + 2 * c.index_head_dim
+    return query + latent + up + indexer + D * c.index_n_heads
+
+
+def _sparse_layer(c: ModelConfig) -> tuple[int, int]:
+    expert = 3 * c.hidden_size * c.moe_intermediate_size
+    router = c.n_routed_experts * (c.hidden_size + 1)
+    common = _attention(c) + router + c.n_shared_experts * expert + 2 * c.hidden_size
+    return common + c.n_routed_experts * expert, common + c.num_experts_per_tok * expert

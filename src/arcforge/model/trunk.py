@@ -1,0 +1,137 @@
+"""The whole model: embeddings, decoder layers, final norm, head, and the MTP layer. Legend: B rows, T positions, D hidden, V vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from arcforge.model.attention import MLA
+from arcforge.model.cache import CacheView, LatentCache
+from arcforge.model.config import ModelConfig
+from arcforge.model.layers import Layout, RMSNorm, SwiGLU, causal_mask, rope_angles
+from arcforge.model.moe import MoE, Router
+
+
+@dataclass
+class Features:
+    """hidden_BTD: after the final norm. balance: mean sequence-level balance loss. indexer_kl_BT: sum over layers, or None."""
+
+    hidden_BTD: Tensor
+    balance: Tensor | None = None
+    indexer_kl_BT: Tensor | None = None
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm attention and MLP."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = MLA(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        sparse = config.is_sparse_mlp(layer)
+        self.mlp = MoE(config) if sparse else SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        attended, kl_BT = self.self_attn(self.input_layernorm(x_BTD), layout)
+        x_BTD = x_BTD + attended
+        out, balance = self._mlp(x_BTD)
+        return x_BTD + out, balance, kl_BT
+
+    def decode(self, x_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
+        x_BTD = x_BTD + self.self_attn.decode(self.input_layernorm(x_BTD), layout, cache)
+        return x_BTD + self._mlp(x_BTD)[0]
+
+    def _mlp(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
+        normed = self.post_attention_layernorm(x_BTD)
+        return self.mlp(normed) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
+
+
+class MTPLayer(DecoderLayer):
+    """The multi-token-prediction layer: eh_proj([enorm(embedding) ; hnorm(hidden)]), a sparse decoder layer, a norm.
+
+    One parameter set serves every draft step (GLM-5 report, section 2.1); embeddings and head belong to the trunk.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, config.num_hidden_layers)
+        self.enorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.hnorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.eh_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.shared_head_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def join(self, embedded_BTD: Tensor, hidden_BTD: Tensor) -> Tensor:
+        return self.eh_proj(torch.cat((self.enorm(embedded_BTD), self.hnorm(hidden_BTD)), -1))
+
+
+class GlmMoeDsa(nn.Module):
+    """GLM-5's backbone at any size. `train()` collects balance losses and expert loads; nothing else differs."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.mtp = MTPLayer(config) if config.num_nextn_predict_layers else None
+
+    def layout(self, document_ids_BT: Tensor, sparse: bool = False, indexer_loss: bool = False) -> Layout:
+        """Layout of packed training rows; positions run over the row, documents see only themselves."""
+        B, T = document_ids_BT.shape
+        positions_BT = torch.arange(T, device=document_ids_BT.device).expand(B, T)
+        cos, sin = rope_angles(positions_BT[:1], self.config.qk_rope_head_dim, self.config.rope_theta)
+        return Layout(positions_BT, causal_mask(document_ids_BT), cos, sin, sparse, indexer_loss)
+
+    def forward(self, ids_BT: Tensor, layout: Layout) -> Features:
+        """ids: int64 [B, T]. Logits are `lm_head(hidden)`; the caller applies it where it needs it."""
+        x_BTD = self.embed_tokens(ids_BT)
+        balances, divergences = [], []
+        for layer in self.layers:
+            x_BTD, balance, kl_BT = layer(x_BTD, layout)
+            balances += [balance] if balance is not None else []
+            divergences += [kl_BT] if kl_BT is not None else []
+        return Features(
+            self.norm(x_BTD),
+            torch.stack(balances).mean() if balances else None,
+            torch.stack(divergences).sum(0) if divergences else None,
+        )
+
+    def draft_features(self, ids_BT: Tensor, hidden_BTD: Tensor, layout: Layout) -> Features:
+        """One MTP training step: ids are the next tokens' ids, hidden the previous step's (or the trunk's) output."""
+        assert self.mtp is not None
+        joined = self.mtp.join(self.embed_tokens(ids_BT), hidden_BTD)
+        x_BTD, balance, kl_BT = self.mtp(joined, layout)
+        return Features(self.mtp.shared_head_norm(x_BTD), balance, kl_BT)
+
+    def decode(self, ids_BT: Tensor, layout: Layout, cache: CacheView) -> Tensor:
+        """Cached forward of T new tokens per row; hidden after the final norm [B, T, D]."""
+        x_BTD = self.embed_tokens(ids_BT)
+        for layer in self.layers:
+            x_BTD = layer.decode(x_BTD, layout, cache)
+        return self.norm(x_BTD)
+
+    def draft(self, ids_BT: Tensor, hidden_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
+        """Cached MTP step; hidden after `shared_head.norm` [B, T, D], to be recycled by the next step."""
+        assert self.mtp is not None
+        joined = self.mtp.join(self.embed_tokens(ids_BT), hidden_BTD)
+        return self.mtp.shared_head_norm(self.mtp.decode(joined, layout, cache))
+
+    def cache_view(self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int) -> tuple[CacheView, Layout]:
+        """View and layout for `decode`/`draft`: query t of a row sees the keys at positions <= its own."""
+        cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
+        allowed = torch.arange(span, device=positions_BT.device)[None, None] <= positions_BT[..., None]
+        return CacheView(cache, slots_B, positions_BT, span), Layout(positions_BT, allowed, cos, sin, sparse=True)
+
+    def routers(self) -> list[Router]:
+        return [module for module in self.modules() if isinstance(module, Router)]
+
+    @torch.no_grad()
+    def update_router_bias(self, rate: float) -> None:
+        """Aux-loss-free balancing: raise the bias of under-used experts, lower it of over-used ones, by `rate`."""
+        for router in self.routers():
+            if router.load.sum() > 0:
+                router.e_score_correction_bias += rate * torch.sign(router.load.mean() - router.load)
+            router.load.zero_()

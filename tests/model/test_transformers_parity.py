@@ -14,7 +14,7 @@ CONFIG = ModelConfig(
     vocab_size=96, hidden_size=48, num_hidden_layers=3, num_attention_heads=3, q_lora_rank=40, kv_lora_rank=24,
     qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=20, intermediate_size=64, moe_intermediate_size=32,
     n_routed_experts=8, num_experts_per_tok=2, n_group=4, topk_group=2, routed_scaling_factor=2.5,
-    index_n_heads=4, index_head_dim=16, index_topk=12, rope_theta=8e6,
+    index_n_heads=16, index_head_dim=16, index_topk=12, rope_theta=8e6,
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import GlmMoeDsaConfig, GlmMoeDsaForCausalLM
+from transformers import GlmMoeDsaForCausalLM
 
 from arcforge.model.cache import LatentCache
 from arcforge.model.checkpoint import load_checkpoint, save_checkpoint
@@ -25,7 +25,9 @@ def pair(tmp_path_factory):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3 + (0.0 if "bias" in name else 1.0))
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=generator) * 0.3 + (0.0 if "bias" in name else 1.0)
+                )
         for router in model.routers():
             router.e_score_correction_bias.copy_(torch.randn(8, generator=generator) * 0.2)
     folder = tmp_path_factory.mktemp("checkpoint")
@@ -91,7 +93,9 @@ def test_packed_documents_do_not_see_each_other(pair):
 
 def test_counts_are_the_stored_elements(pair):
     model, _, _ = pair
-    stored = sum(p.numel() for p in model.parameters()) + sum(r.e_score_correction_bias.numel() for r in model.routers())
+    stored = sum(p.numel() for p in model.parameters()) + sum(
+        r.e_score_correction_bias.numel() for r in model.routers()
+    )
     assert count(CONFIG).total == stored
 
 

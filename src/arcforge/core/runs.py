@@ -1,6 +1,6 @@
 """Run folders: everything a run leaves behind, written so that a kill at any moment loses nothing that was finished.
 
-    config.toml  metrics.jsonl  events.jsonl  stages/<n>-<name>/{checkpoint,...,done.json}  trajectories/*.jsonl.zst  report.html
+config.toml  metrics.jsonl  events.jsonl  stages/<n>-<name>/{checkpoint,...,done.json}  trajectories/*.jsonl.zst  report.html
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class RunFolder:
             probe.write_text("")
             probe.unlink()
         except OSError as error:
-            raise UserError(f"{self.path}: the run folder cannot be written: {error.strerror}; set run.folder") from None
+            raise UserError(
+                f"{self.path}: the run folder cannot be written: {error.strerror}; set run.folder"
+            ) from None
         return self
 
     def lock(self) -> RunFolder:
@@ -67,7 +69,9 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"{self.path}: another process runs in this folder; wait for it or set run.folder") from None
+            raise UserError(
+                f"{self.path}: another process runs in this folder; wait for it or set run.folder"
+            ) from None
         return self
 
     @property

@@ -59,7 +59,9 @@ def save_checkpoint(
         atomic_write(folder / "model.safetensors.index.json", json.dumps(index, indent=1))
         atomic_write(folder / shard, save({k: v.detach().contiguous() for k, v in tensors.items()}, {"format": "pt"}))
     except OSError as error:
-        raise UserError(f"{folder}: the checkpoint cannot be written: {error.strerror}; free space and run again") from None
+        raise UserError(
+            f"{folder}: the checkpoint cannot be written: {error.strerror}; free space and run again"
+        ) from None
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> GlmMoeDsa:
@@ -145,4 +147,3 @@ def _quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             result[name] = tensor if _keeps_fp32(name) else tensor.to(torch.bfloat16)
     return result
-

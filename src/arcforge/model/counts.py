@@ -34,7 +34,9 @@ def training_flops_per_token(config: ModelConfig, length: int, mtp_steps: float 
     _, sparse_active = _sparse_layer(config)
     counts = count(config)
     head = config.vocab_size * config.hidden_size
-    weights = counts.active - (sparse_active * config.num_nextn_predict_layers) + head + mtp_steps * (sparse_active + head)
+    weights = (
+        counts.active - (sparse_active * config.num_nextn_predict_layers) + head + mtp_steps * (sparse_active + head)
+    )
     pairs = length / 2
     per_pair = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
     return 6 * weights + 6 * pairs * per_pair * (config.num_hidden_layers + mtp_steps)

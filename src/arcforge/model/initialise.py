@@ -69,4 +69,3 @@ def _previous_token_head(model: GlmMoeDsa) -> None:
     strength = SHARPNESS * config.qk_head_dim**0.5 / (config.q_lora_rank**0.5 * pairs)
     head[config.qk_nope_head_dim :: 2, 0] = strength * torch.cos(inverse)
     head[config.qk_nope_head_dim + 1 :: 2, 0] = -strength * torch.sin(inverse)
-

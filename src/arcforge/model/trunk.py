@@ -119,7 +119,9 @@ class GlmMoeDsa(nn.Module):
         joined = self.mtp.join(self.embed_tokens(ids_BT), hidden_BTD)
         return self.mtp.shared_head_norm(self.mtp.decode(joined, layout, cache))
 
-    def cache_view(self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int) -> tuple[CacheView, Layout]:
+    def cache_view(
+        self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int
+    ) -> tuple[CacheView, Layout]:
         """View and layout for `decode`/`draft`: query t of a row sees the keys at positions <= its own."""
         cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
         allowed = torch.arange(span, device=positions_BT.device)[None, None] <= positions_BT[..., None]

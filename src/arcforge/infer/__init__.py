@@ -1,0 +1,1 @@
+"""The inference engine: ids in, ids out. Never text, never tools."""

@@ -1,0 +1,50 @@
+"""Runs the model on rows of cached requests: prefill, decode, MTP drafts. Legend: B rows, T new tokens, D hidden, V vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arcforge.model.cache import LatentCache
+from arcforge.model.trunk import GlmMoeDsa
+
+
+class Runner:
+    """Forwards over the latent cache. Rows shorter than the longest repeat their last token at its position."""
+
+    def __init__(self, model: GlmMoeDsa, cache: LatentCache) -> None:
+        self.model, self.cache = model, cache
+
+    def advance(self, slots: list[int], starts: list[int], rows: list[list[int]]) -> Tensor:
+        """Process new tokens of each row at positions start..; returns hidden after the final norm [B, T, D]."""
+        ids_BT, positions_BT = pad(rows, starts)
+        view, layout = self.model.cache_view(self.cache, torch.tensor(slots), positions_BT, span(starts, rows))
+        return self.model.decode(ids_BT, layout, view)
+
+    def draft(self, slots: list[int], starts: list[int], rows: list[list[int]], hidden_BTD: Tensor) -> Tensor:
+        """MTP over (next token, hidden) pairs at positions start..; returns the recycled hidden [B, T, D]."""
+        ids_BT, positions_BT = pad(rows, starts)
+        view, layout = self.model.cache_view(self.cache, torch.tensor(slots), positions_BT, span(starts, rows))
+        return self.model.draft(ids_BT, hidden_BTD, layout, view)
+
+    def logits(self, hidden_BD: Tensor) -> Tensor:
+        """float32 [B, V]."""
+        return self.model.lm_head(hidden_BD).float()
+
+
+def pad(rows: list[list[int]], starts: list[int]) -> tuple[Tensor, Tensor]:
+    """ids and positions [B, T]; padding repeats the last token at the last position, which writes the same values again."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    offsets = torch.minimum(torch.arange(longest)[None], lengths[:, None] - 1)
+    return ids, torch.tensor(starts)[:, None] + offsets
+
+
+def span(starts: list[int], rows: list[list[int]]) -> int:
+    return max(start + len(row) for start, row in zip(starts, rows, strict=True))
+
+
+def at_last(hidden_BTD: Tensor, rows: list[list[int]]) -> Tensor:
+    """Hidden of each row's last real token, [B, D]."""
+    return hidden_BTD[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]

@@ -1,0 +1,179 @@
+"""The engine: tokens, log-probabilities, versions, speculation."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from arcforge.core.errors import UserError
+from arcforge.core.messages import Sampling
+from arcforge.infer.engine import Engine, EngineConfig, load_engine
+from arcforge.model.checkpoint import save_checkpoint
+from arcforge.model.config import ModelConfig
+from arcforge.model.initialise import new_model
+
+CONFIG = ModelConfig(
+    vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=24, kv_lora_rank=16,
+    qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=16, intermediate_size=48, moe_intermediate_size=16,
+    n_routed_experts=4, index_n_heads=8, index_head_dim=16, index_topk=16,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return new_model(CONFIG, seed=1)
+
+
+def run(engine: Engine, requests) -> dict:
+    for i, (prompt, sampling) in enumerate(requests):
+        engine.add(prompt, sampling, str(i))
+    outputs = {}
+    for _ in range(1000):
+        for request_id in engine.step():
+            outputs[request_id] = engine.result(request_id)
+        if not engine.has_work:
+            return outputs
+    raise AssertionError("the engine did not finish")
+
+
+def tokens(output) -> list[int]:
+    return [i for span in output.spans for i in span.ids]
+
+
+def prompts(count: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(9)
+    return [torch.randint(0, 64, (5 + 7 * i % 23,), generator=generator).tolist() for i in range(count)]
+
+
+def test_greedy_equals_full_forward_in_any_batch(model):
+    sampling = Sampling(temperature=0, max_tokens=30)
+    outputs = run(Engine(model, EngineConfig(slots=4, capacity=96)), [(p, sampling) for p in prompts(9)])
+    for i, prompt in enumerate(prompts(9)):
+        ids = list(prompt)
+        for _ in range(30):
+            hidden = model(torch.tensor([ids]), model.layout(torch.zeros(1, len(ids)).long(), sparse=True)).hidden_BTD
+            ids.append(int(model.lm_head(hidden[0, -1]).argmax()))
+        assert tokens(outputs[str(i)]) == ids[len(prompt) :]
+        assert outputs[str(i)].finish_reason == "length"
+
+
+def test_logprobs_equal_the_trainers_forward(model):
+    engine = Engine(model, EngineConfig(slots=4, capacity=96))
+    outputs = run(engine, [(p, Sampling(max_tokens=40, seed=i)) for i, p in enumerate(prompts(6))])
+    for i, prompt in enumerate(prompts(6)):
+        sampled = tokens(outputs[str(i)])
+        scored = engine.score([prompt + sampled])[0][len(prompt) - 1 :]
+        recorded = [x for span in outputs[str(i)].spans for x in span.logprobs]
+        assert max(abs(a - b) for a, b in zip(scored, recorded, strict=True)) < 1e-4
+
+
+def test_same_seed_same_tokens_and_stop_ids_end(model):
+    sampling = Sampling(max_tokens=50, seed=3, stop_ids=(7, 8, 9, 10))
+    a = run(Engine(model, EngineConfig(slots=2, capacity=96)), [(prompts(1)[0], sampling)])["0"]
+    b = run(Engine(model, EngineConfig(slots=8, capacity=96)), [(p, sampling) for p in prompts(5)])["0"]
+    assert tokens(a) == tokens(b)
+    assert (a.finish_reason == "stop") == (tokens(a)[-1] in sampling.stop_ids)
+
+
+@pytest.mark.parametrize("drafts", [1, 3])
+def test_speculative_greedy_is_identical(model, drafts):
+    requests = [(p, Sampling(temperature=0, max_tokens=25)) for p in prompts(7)]
+    plain = run(Engine(model, EngineConfig(slots=3, capacity=96)), requests)
+    engine = Engine(model, EngineConfig(slots=3, capacity=96, drafts=drafts))
+    fast = run(engine, requests)
+    assert {k: tokens(v) for k, v in plain.items()} == {k: tokens(v) for k, v in fast.items()}
+    assert engine.drafts > 0
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+def test_speculative_sampling_keeps_the_distribution(model, temperature):
+    """Chi-square of the joint law of the second and third token against plain sampling's exact probabilities."""
+    small = new_model(CONFIG.model_copy(update={"vocab_size": 32}), seed=4)
+    with torch.no_grad():
+        small.lm_head.weight.mul_(4.0)
+    prompt = [3, 1, 4, 1, 5]
+    engine = Engine(small, EngineConfig(slots=64, capacity=32, drafts=3))
+    samples = 4000
+    outputs = run(engine, [(prompt, Sampling(max_tokens=3, temperature=temperature, seed=i)) for i in range(samples)])
+    seen = Counter(tuple(tokens(o)) for o in outputs.values())
+    firsts = {t[:2] for t in seen}
+    rows = [prompt + list(pair) for pair in firsts]
+    ids = torch.tensor(rows)
+    with torch.no_grad():
+        logits = small.lm_head(small(ids, small.layout(torch.zeros_like(ids), sparse=True)).hidden_BTD)
+        probs = (logits / temperature).softmax(-1)
+    statistic, degrees = 0.0, 0
+    for row, pair in enumerate(firsts):
+        n = sum(count for key, count in seen.items() if key[:2] == pair)
+        for token in range(32):
+            expected = n * float(probs[row, -1, token])
+            if expected >= 5:
+                statistic += (seen[(*pair, token)] - expected) ** 2 / expected
+                degrees += 1
+    assert degrees > 20
+    assert statistic < degrees + 4 * math.sqrt(2 * degrees), (statistic, degrees)
+
+
+def test_next_turn_reuses_its_prefix_until_the_weights_change(model, tmp_path):
+    engine = Engine(model, EngineConfig(slots=4, capacity=96))
+    prompt = list(range(40))
+    first = run(engine, [(prompt, Sampling(max_tokens=5, temperature=0))])["0"]
+    turn = prompt + tokens(first) + [1, 2, 3]
+    second = run(engine, [(turn, Sampling(max_tokens=5, temperature=0))])["0"]
+    assert second.cached_tokens == len(prompt) + 4
+    fresh = run(Engine(model, EngineConfig(slots=4, capacity=96)), [(turn, Sampling(max_tokens=5, temperature=0))])["0"]
+    assert tokens(second) == tokens(fresh)
+    engine.set_version(1)
+    assert run(engine, [(turn, Sampling(max_tokens=5, temperature=0))])["0"].cached_tokens == 0
+
+
+def test_group_members_share_the_prompt(model):
+    engine = Engine(model, EngineConfig(slots=8, capacity=96))
+    prompt = list(range(50))
+    outputs = run(engine, [(prompt, Sampling(max_tokens=8, seed=i)) for i in range(8)])
+    assert sum(o.cached_tokens for o in outputs.values()) == 7 * 49
+
+
+def test_running_requests_continue_across_an_update(tmp_path):
+    old, new = new_model(CONFIG, seed=1), new_model(CONFIG, seed=2)
+    save_checkpoint(new, tmp_path)
+    engine = Engine(old, EngineConfig(slots=4, capacity=96))
+    engine.add([1, 2, 3], Sampling(max_tokens=20), "r")
+    for _ in range(8):
+        engine.step()
+    engine.update_weights(tmp_path, 5)
+    while engine.has_work:
+        engine.step()
+    spans = engine.result("r").spans
+    assert [s.version for s in spans] == [0, 5] and [len(s.ids) for s in spans] == [8, 12]
+
+
+def test_bad_requests_are_refused(model):
+    engine = Engine(model, EngineConfig(slots=1, capacity=16))
+    for prompt in ([], [64], [-1], [0] * 16):
+        with pytest.raises(UserError):
+            engine.add(prompt, Sampling(), "r")
+    with pytest.raises(UserError, match="scalar head"):
+        engine.reward([[1, 2]])
+
+
+def test_abort_returns_what_there_is(model):
+    engine = Engine(model, EngineConfig(slots=1, capacity=64))
+    engine.add([1, 2], Sampling(max_tokens=30), "a")
+    engine.add([3, 4], Sampling(max_tokens=30), "b")
+    engine.step()
+    engine.step()
+    engine.abort("a")
+    engine.abort("b")
+    assert engine.result("a").finish_reason == "abort" and engine.result("b").spans == []
+    assert not engine.has_work
+
+
+def test_load_engine_reads_a_checkpoint(model, tmp_path):
+    save_checkpoint(model, tmp_path)
+    engine = load_engine(tmp_path, EngineConfig(slots=1, capacity=64))
+    request = [(prompts(1)[0], Sampling(max_tokens=9, temperature=0))]
+    assert tokens(run(engine, request)["0"]) == tokens(
+        run(Engine(model, EngineConfig(slots=1, capacity=64)), request)["0"]
+    )

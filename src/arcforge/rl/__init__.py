@@ -1,0 +1,1 @@
+"""Reinforcement learning: losses, gateway, buffer, orchestrator, trainer, distillation, diagnostics."""

@@ -1,0 +1,150 @@
+"""One engine as one process: `python -m arcforge.serve.main CHECKPOINT --port N --version V`.
+
+Prints `ready http://HOST:PORT` once requests are accepted (with --port 0 the port is a free one, also written to
+--port-file). SIGTERM and SIGINT stop it in order: running requests are answered with what they have, then it exits 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import uvicorn
+from starlette.applications import Starlette
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.config import build
+from arcforge.core.errors import EngineError, UserError
+from arcforge.core.runs import atomic_write
+from arcforge.infer.engine import EngineConfig, load_engine
+from arcforge.launch.heartbeat import Heartbeat
+from arcforge.serve.loop import EngineLoop
+from arcforge.serve.server import Limits, build_app
+
+GRACE = 10  # seconds that open requests get at the end
+KEEP_ALIVE = 120  # seconds; longer than clients' pools keep idle connections, so that the client closes first
+
+
+class Server(uvicorn.Server):
+    """uvicorn that leaves signals to its caller, says when it accepts requests, and ends running requests first."""
+
+    def __init__(self, config: uvicorn.Config, engine: EngineLoop, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._engine, self._on_ready = engine, on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        with contextlib.suppress(EngineError):
+            await self._engine.pause("abort", timeout=GRACE)
+        await super().shutdown(sockets)
+
+
+def server(app: Starlette, engine: EngineLoop, on_ready: Callable[[], None] = lambda: None) -> Server:
+    """A server for `app`; `await server.serve([listen(...)])` runs it until `should_exit` is set."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        ws="none",
+        lifespan="on",
+        date_header=False,
+        server_header=False,
+    )
+    return Server(config, engine, on_ready)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{host}:{port}: cannot listen there: {reason}; choose another port, or 0 for a free one"
+        ) from None
+
+
+def serve(
+    checkpoint: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    threads: int = 1,
+    version: int = 0,
+    model_name: str = "arcforge",
+    engine_config: EngineConfig | None = None,
+    port_file: Path | None = None,
+    heartbeat: Path | None = None,
+    stuck_after: float = 60.0,
+    limits: Limits | None = None,
+) -> None:
+    """Load a checkpoint folder and answer until SIGTERM or SIGINT. UserError for a bad checkpoint or port.
+
+    heartbeat: a file that the engine's thread touches while it turns (`launch.heartbeat`). stuck_after: seconds without
+    a beat after which /health answers 503.
+    """
+    torch.set_num_threads(threads)
+    sock = listen(host, port)
+    url = f"http://{host}:{sock.getsockname()[1]}"
+    engine = load_engine(checkpoint, engine_config or EngineConfig.model_validate({}))
+    engine.version = version
+    loop = EngineLoop(engine, stuck_after, Heartbeat(heartbeat).beat if heartbeat else lambda: None)
+    app = build_app(loop, Tokenizer.load(checkpoint), model_name, limits)
+
+    def ready() -> None:
+        if port_file is not None:
+            atomic_write(port_file, f"{sock.getsockname()[1]}\n")
+        print(f"ready {url}", flush=True)
+
+    asyncio.run(_until_signalled(server(app, loop, ready), sock))
+
+
+async def _until_signalled(running: Server, sock: socket.socket) -> None:
+    def stop() -> None:
+        running.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await running.serve([sock])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m arcforge.serve.main", description="Serve one checkpoint.")
+    parser.add_argument("checkpoint", type=Path, help="a Hugging Face checkpoint folder")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 picks a free one")
+    parser.add_argument("--port-file", type=Path, help="where to write the port once requests are accepted")
+    parser.add_argument("--version", type=int, default=0, help="version number of the checkpoint's weights")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the engine")
+    parser.add_argument("--model-name", default="arcforge", help="name under /v1/models")
+    parser.add_argument("--heartbeat", type=Path, help="a file to touch while the engine's loop turns")
+    for name, field in EngineConfig.model_fields.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=field.default, help="see EngineConfig")
+    options = vars(parser.parse_args(arguments))
+    engine_fields = {name: options.pop(name) for name in EngineConfig.model_fields}
+    try:
+        serve(**options, engine_config=build(EngineConfig, engine_fields, "the engine's options"))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

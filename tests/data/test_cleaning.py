@@ -6,7 +6,7 @@ import pytest
 from arcforge.data.baselines import OrderTwoBytes
 from arcforge.data.dedup import deduplicated, signature
 from arcforge.data.filters import Limits, filtered, reason_to_drop
-from arcforge.data.sources import Document, split, standard_library
+from arcforge.data.sources import Document, split
 
 
 def document(name: str, text: str) -> Document:
@@ -80,8 +80,8 @@ def test_order_two_by_hand():
     assert model.probabilities[ord("a") * 256 + ord("b"), ord("c")] == pytest.approx(p2, rel=1e-5)
 
 
-def test_order_two_learns_from_real_text_and_not_from_noise():
-    train, held = split(standard_library())
+def test_order_two_learns_from_real_text_and_not_from_noise(library):
+    train, held = split(library)
     train, held = [d.text for d in train[:150]], [d.text for d in held[:20]]
     model = OrderTwoBytes.fit(train)
     assert 2.0 < model.bits_per_byte(train) < model.bits_per_byte(held) < 3.6

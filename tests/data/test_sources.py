@@ -6,11 +6,6 @@ from arcforge.core.errors import UserError
 from arcforge.data.sources import Document, split, standard_library
 
 
-@pytest.fixture(scope="module")
-def library() -> list[Document]:
-    return standard_library()
-
-
 def write(root: Path, files: dict[str, bytes]) -> str:
     for name, raw in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,10 +17,12 @@ from pathlib import Path
 from arcforge.core.errors import UserError
 
 # Folders that are tests, demonstrations, third-party code or data written as Python.
-SKIPPED_FOLDERS = frozenset(
-    ["test", "tests", "idle_test", "idlelib", "turtledemo", "site-packages", "dist-packages", "lib-dynload"]
-    + ["__pycache__", "__phello__", "pydoc_data", "_bundled"]
-)
+SKIPPED_FOLDERS = {"test", "tests", "idle_test", "idlelib", "turtledemo", "pydoc_data", "_bundled", "__phello__"} | {
+    "site-packages",
+    "dist-packages",
+    "lib-dynload",
+    "__pycache__",
+}
 # Tables written by a program; `_sysconfigdata` also holds the paths of the machine that built Python.
 SKIPPED_PREFIXES = ("_sysconfigdata", "__phello__")
 GENERATED_MARKS = ("gencodec.py", "decoding_table", "decoding_map")
@@ -29,7 +31,7 @@ MAX_FILE_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Document:
-    """One text. `path` is relative to the source, with "/"; `group` is the top-level module or package it is part of."""
+    """One text. `path` is relative to the source, with "/"; `group` is its top-level module or package."""
 
     path: str
     text: str

@@ -38,6 +38,8 @@ def trace(run: Path, rollout_id: str, *, tokens: bool = False, colour: bool = Tr
 
 
 def _scan(run: Path, stage: str) -> list[Outline]:
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder")
     outlines = scan(run, stage)
     if not outlines:
         raise UserError(f"{run}: no trajectories{f' of stage {stage}' if stage else ''} here")

@@ -1,0 +1,70 @@
+"""`arcforge`: registers the verbs and turns what stops them into one line and an exit code.
+
+Exit codes: 0 done, 2 the user can mend it (UserError, wrong usage, a full or unwritable disk), 130 interrupted. Anything
+else is our mistake and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from arcforge import __version__
+from arcforge.cli import agent, chat, convert, eval, inspect, report, run, serve, trace
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class Verbs(TyperGroup):
+    """Runs a verb; its end is an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from arcforge.core.errors import UserError  # here, because pydantic behind it is a third of `arcforge --help`
+
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _stop(str(error), 2) from None
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            raise _stop(f"{error.filename or 'disk'}: {error.strerror}", 2) from None
+        except KeyboardInterrupt:
+            raise _stop(_interrupted(ctx.invoked_subcommand), 130) from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="The GLM-5 recipe as one code base: from text to an agent, on a laptop or a cluster.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        typer.echo(f"arcforge {__version__}")
+        raise typer.Exit
+
+
+for verb in (run, chat, serve, agent, eval, convert, inspect, report, trace):
+    app.command(verb.NAME, help=verb.HELP)(verb.main)
+
+
+def _stop(message: str, code: int) -> typer.Exit:
+    typer.echo(" ".join(message.split("\n")), err=True)
+    return typer.Exit(code)
+
+
+def _interrupted(verb: str | None) -> str:
+    if verb != "run":
+        return "interrupted"
+    return f"interrupted; the same command continues: arcforge {shlex.join(sys.argv[1:])}"

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "run"
+HELP = """Run a recipe's stages; the same command resumes.
+
+\b
+Examples:
+  arcforge run recipes/laptop.toml
+  arcforge run recipes/laptop.toml --dry-run
+  arcforge run recipes/smoke.toml run.folder=runs/try run.seed=1
+"""
+
+
+def main(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, TOML.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[section.key=value]...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; train nothing.")] = False,
+) -> None:
+    from arcforge.pipeline.run import run_recipe
+
+    run_recipe(recipe, overrides or [], dry_run)

@@ -1,0 +1,1 @@
+"""One training loop; the stages are objectives, data and schedules for it."""

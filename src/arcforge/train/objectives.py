@@ -1,0 +1,81 @@
+"""What each training stage minimises. Legend: B rows, T positions, D hidden; N the positions that have a target."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arcforge.data.batches import Batch
+from arcforge.kernels.token_logprobs.naive import token_logprobs
+from arcforge.model.trunk import Features, GlmMoeDsa
+
+IGNORE = -100
+BALANCE_WEIGHT = 1e-3
+
+
+def language_modelling(
+    model: GlmMoeDsa, batch: Batch, *, sparse: bool, mtp_steps: int = 0, mtp_weight: float = 0.0, mtp_rows: float = 1.0
+) -> dict[str, Tensor]:
+    """Next-token loss, sequence-level balance loss, and MTP over `mtp_steps` shared-parameter steps (GLM-5 report, 2.1).
+
+    L_MTP = weight / steps * sum_k CE_k, computed on the first `mtp_rows` share of the rows.
+    """
+    features = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=sparse))
+    nll = next_token_nll(model, features.hidden_BTD, batch.targets(1))
+    loss = nll
+    scalars = {"nll": nll}
+    if features.balance is not None:
+        loss = loss + BALANCE_WEIGHT * features.balance
+        scalars["balance"] = features.balance
+    if mtp_steps and mtp_weight:
+        losses = mtp_losses(model, batch, features, mtp_steps, mtp_rows, sparse)
+        loss = loss + mtp_weight * torch.stack(losses).mean()
+        scalars |= {f"mtp_nll_{k + 1}": value for k, value in enumerate(losses)}
+    return {"loss": loss, **scalars}
+
+
+def mtp_losses(
+    model: GlmMoeDsa, batch: Batch, features: Features, steps: int, share: float, sparse: bool
+) -> list[Tensor]:
+    """CE of each MTP step; step k joins the embedding of token t + k with the previous step's hidden state of t."""
+    rows = max(1, round(share * len(batch.ids_BT)))
+    part = Batch(batch.ids_BT[:rows], batch.document_ids_BT[:rows], batch.loss_mask_BT[:rows])
+    layout = model.layout(part.document_ids_BT, sparse=sparse)
+    hidden_BTD = features.hidden_BTD[:rows]
+    losses = []
+    for k in range(1, steps + 1):
+        hidden_BTD = model.draft_features(part.ids_BT.roll(-k, 1), hidden_BTD, layout).hidden_BTD
+        losses.append(next_token_nll(model, hidden_BTD, part.targets(k + 1)))
+    return losses
+
+
+def indexer_warmup(model: GlmMoeDsa, batch: Batch) -> dict[str, Tensor]:
+    """Dense warm-up: KL(p || softmax(I)) over all visible keys, MTP layer included; only the indexers train (2.1.1)."""
+    layout = model.layout(batch.document_ids_BT, indexer_loss=True)
+    features = model(batch.ids_BT, layout)
+    assert features.indexer_kl_BT is not None
+    kl_BT = features.indexer_kl_BT
+    if model.mtp is not None:
+        draft = model.draft_features(batch.ids_BT.roll(-1, 1), features.hidden_BTD, layout)
+        assert draft.indexer_kl_BT is not None
+        kl_BT = kl_BT + draft.indexer_kl_BT
+    kl = kl_BT[batch.document_ids_BT >= 0].mean()
+    return {"loss": kl, "indexer_kl": kl}
+
+
+def sparse_adaptation(model: GlmMoeDsa, batch: Batch, kl_weight: float) -> dict[str, Tensor]:
+    """LM loss through the selected keys, and KL restricted to them; neither reaches the other's parameters (2.1.1)."""
+    features = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=True, indexer_loss=True))
+    assert features.indexer_kl_BT is not None and features.balance is not None
+    nll = next_token_nll(model, features.hidden_BTD, batch.targets(1))
+    kl = features.indexer_kl_BT[batch.document_ids_BT >= 0].mean()
+    loss = nll + kl_weight * kl + BALANCE_WEIGHT * features.balance
+    return {"loss": loss, "nll": nll, "indexer_kl": kl, "balance": features.balance}
+
+
+def next_token_nll(model: GlmMoeDsa, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
+    """Mean negative log-likelihood over the positions that have a target; 0 when none has."""
+    wanted_BT = targets_BT != IGNORE
+    if not wanted_BT.any():
+        return hidden_BTD.sum() * 0.0
+    return -token_logprobs(hidden_BTD[wanted_BT], model.lm_head.weight, targets_BT[wanted_BT]).mean()

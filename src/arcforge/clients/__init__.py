@@ -1,0 +1,1 @@
+"""Whoever answers: our token engine, OpenAI- and Anthropic-style endpoints, and scripts. Failures are EngineError or RolloutTimeout."""

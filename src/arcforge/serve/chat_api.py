@@ -117,7 +117,7 @@ class ChatApi:
             yield _data({"error": {"message": str(error), "type": "engine_error", "code": 503}})
             return
         parsed = parse(ids, self._tokenizer, chat.tools, chat.thinking)
-        delta = _delta(reader.finish())
+        delta = _delta(reader.finish(parsed.message))
         if parsed.message.tool_calls:
             delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(_tool_calls(parsed))]
         yield _event(head, delta, _ending(parsed, output.finish_reason))

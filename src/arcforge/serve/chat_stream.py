@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.messages import Thinking
+from arcforge.core.messages import Message, Thinking
 
 
 class TurnReader:
@@ -17,9 +17,9 @@ class TurnReader:
     def __init__(self, tokenizer: Tokenizer, thinking: Thinking) -> None:
         self._tokenizer = tokenizer
         self._end_think, self._tool_call = tokenizer.id("</think>"), tokenizer.id("<tool_call>")
-        self._control = frozenset(tokenizer.control.values())
         self._part = "reasoning" if thinking.enabled else "content"
         self._undecided: list[int] = []
+        self._content = ""
 
     def feed(self, ids: Sequence[int]) -> dict[str, str]:
         """{"reasoning": ..., "content": ...}, only the parts that grew."""
@@ -31,14 +31,18 @@ class TurnReader:
             elif i == self._tool_call:
                 self._release(grown, whole=True)
                 self._part = "calls"
-            elif i not in self._control and self._part != "calls":
+            elif self._part != "calls" and i not in self._tokenizer.stop_ids:
                 self._undecided.append(i)
         self._release(grown, whole=False)
         return grown
 
-    def finish(self) -> dict[str, str]:
+    def finish(self, message: Message) -> dict[str, str]:
+        """The rest, given the whole turn as parsed: a malformed call that was held back is content after all."""
         grown: dict[str, str] = {}
         self._release(grown, whole=True)
+        sent = self._content.lstrip()
+        if message.content.startswith(sent) and len(message.content) > len(sent):
+            grown["content"] = grown.get("content", "") + message.content[len(sent) :]
         return grown
 
     def _release(self, grown: dict[str, str], whole: bool) -> None:
@@ -50,3 +54,5 @@ class TurnReader:
             return
         grown[self._part] = grown.get(self._part, "") + text
         self._undecided.clear()
+        if self._part == "content":
+            self._content += text

@@ -8,77 +8,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-import uvicorn
-from starlette.applications import Starlette
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.config import build
-from arcforge.core.errors import EngineError, UserError
+from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.infer.engine import EngineConfig, load_engine
 from arcforge.launch.heartbeat import Heartbeat
+from arcforge.serve.listener import Server, listen, server
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.server import Limits, build_app
-
-GRACE = 10  # seconds that open requests get at the end
-KEEP_ALIVE = 120  # seconds; longer than clients' pools keep idle connections, so that the client closes first
-
-
-class Server(uvicorn.Server):
-    """uvicorn that leaves signals to its caller, says when it accepts requests, and ends running requests first."""
-
-    def __init__(self, config: uvicorn.Config, engine: EngineLoop, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._engine, self._on_ready = engine, on_ready
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        with contextlib.suppress(EngineError):
-            await self._engine.pause("abort", timeout=GRACE)
-        await super().shutdown(sockets)
-
-
-def server(app: Starlette, engine: EngineLoop, on_ready: Callable[[], None] = lambda: None) -> Server:
-    """A server for `app`; `await server.serve([listen(...)])` runs it until `should_exit` is set."""
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
-        ws="none",
-        lifespan="on",
-        date_header=False,
-        server_header=False,
-    )
-    return Server(config, engine, on_ready)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one."""
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{host}:{port}: cannot listen there: {reason}; choose another port, or 0 for a free one"
-        ) from None
 
 
 def serve(

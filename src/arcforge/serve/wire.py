@@ -73,7 +73,7 @@ async def abort_when_left(request: Request, engine: EngineLoop, request_id: str)
 
 def answer(content: Any, status: int = 200) -> Response:
     body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(body.encode(), status_code=status, media_type="application/json")
+    return Response(body.encode("utf-8", "replace"), status_code=status, media_type="application/json")
 
 
 def problem(message: str, kind: str, status: int) -> Response:

@@ -1,0 +1,263 @@
+"""The token API and the control of one engine, over real loopback sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from toy_engine import CAPACITY, ToyEngine, client, serving
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.errors import UserError
+from arcforge.serve.listener import listen
+from arcforge.serve.loop import EngineLoop
+from arcforge.serve.server import Limits, build_app
+
+ENDLESS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["hello world 1 2 3"], 300)
+
+
+@pytest.fixture
+def engine() -> ToyEngine:
+    return ToyEngine()
+
+
+@pytest.fixture
+def http(engine: ToyEngine, tokenizer: Tokenizer) -> Iterator[httpx.Client]:
+    loop = EngineLoop(engine, stuck_after=1.0)
+    limits = Limits(max_body_bytes=200_000, max_batch=50, request_timeout=20)
+    with serving(build_app(loop, tokenizer, "toy", limits), loop) as url, client(url) as session:
+        yield session
+        engine.gate.set()
+
+
+def generate(http: httpx.Client, ids: list[int], **params: Any) -> dict[str, Any]:
+    params = {"stop_token_ids": [], **params}
+    response = http.post("/generate", json={"input_ids": ids, "sampling_params": params, "rid": "mine"})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_generate_speaks_the_wire_format(http: httpx.Client) -> None:
+    assert generate(http, [1, 2, 3, 4], max_new_tokens=5, temperature=0.5, seed=3, stop_token_ids=[7]) == {
+        "output_ids": [5, 6, 7],
+        "meta_info": {
+            "id": "mine",
+            "finish_reason": {"type": "stop", "matched": 7},
+            "output_token_logprobs": [[-1.0, 5, None], [-1.0, 6, None], [-1.0, 7, None]],
+            "weight_versions": [{"version": 0, "start": 0, "end": 3}],
+            "prompt_tokens": 4,
+            "completion_tokens": 3,
+            "cached_tokens": 2,
+        },
+    }
+
+
+def test_stop_ids_default_to_the_models_own(http: httpx.Client, tokenizer: Tokenizer) -> None:
+    stop = tokenizer.id("<|observation|>")
+    for stops, reason in ((None, {"type": "stop", "matched": stop}), ([], {"type": "length"})):
+        answer = generate(http, [stop - 1], max_new_tokens=4, stop_token_ids=stops)
+        assert answer["meta_info"]["finish_reason"] == reason
+
+
+def test_score_reward_and_models(http: httpx.Client, engine: ToyEngine) -> None:
+    assert http.post("/score", json={"input_ids": [5, 6, 7]}).json() == {"logprobs": [-6.0, -7.0]}
+    batch = {"batch": [[5, 6, 7], [1]]}
+    assert http.post("/score", json=batch).json() == {"logprobs": [[-6.0, -7.0], []]}
+    refused = http.post("/reward", json={"ids": [[1, 2]]})
+    assert refused.status_code == 409 and "no scalar head" in refused.json()["error"]["message"]
+    engine.reward_head = True
+    assert http.post("/reward", json={"ids": [[1, 2], [3]]}).json() == {"rewards": [3.0, 3.0]}
+    assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["toy"]
+
+
+BAD = {
+    "": "not JSON",
+    "[1]": "not a JSON object",
+    '{"input_ids": []}': "input_ids: a non-empty list",
+    '{"input_ids": "1 2"}': "input_ids: a non-empty list",
+    '{"input_ids": [1, true]}': "every token id is an integer",
+    '{"input_ids": [1, 2.0]}': "every token id is an integer",
+    '{"input_ids": [1, 5000]}': "outside 0..",
+    '{"input_ids": [-1]}': "outside 0..",
+    '{"input_ids": [1], "sampling_params": 3}': "sampling_params: an object",
+    '{"input_ids": [1], "sampling_params": {"max_tokens": 3}}': "unknown key max_tokens",
+    '{"input_ids": [1], "sampling_params": {"max_new_tokens": 0}}': "max_new_tokens: 0 is not in",
+    '{"input_ids": [1], "sampling_params": {"max_new_tokens": 1.5}}': "a whole number",
+    '{"input_ids": [1], "sampling_params": {"temperature": "hot"}}': "temperature: a number",
+    '{"input_ids": [1], "sampling_params": {"temperature": NaN}}': "temperature: a number",
+    '{"input_ids": [1], "sampling_params": {"temperature": -1}}': "temperature: -1 is not in",
+    '{"input_ids": [1], "sampling_params": {"top_p": 0}}': "top_p: 0 is not in",
+    '{"input_ids": [1], "sampling_params": {"top_k": 5}}': "top_k: 5 is not supported",
+    '{"input_ids": [1], "sampling_params": {"stop_token_ids": [999]}}': "stop_token_ids: a token id is outside",
+    '{"input_ids": [1], "rid": 4}': "rid: a string",
+    json.dumps({"input_ids": [1] * CAPACITY}): "do not fit",
+    "[" * 50_000: "not JSON",
+}
+
+
+@pytest.mark.parametrize("body", BAD, ids=lambda body: body[:60])
+def test_a_bad_request_gets_400_and_one_message(http: httpx.Client, body: str) -> None:
+    response = http.post("/generate", content=body)
+    assert response.status_code == 400
+    message = response.json()["error"]["message"]
+    assert BAD[body] in message and "\n" not in message
+    assert http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/score", {}, "one of input_ids and batch"),
+        ("/score", {"batch": [[1], []]}, "batch[1]"),
+        ("/reward", {}, "ids: a non-empty list of lists"),
+        ("/pause", {}, "mode: keep, wait or abort"),
+        ("/update_weights", {"version": 1}, "folder"),
+        ("/update_weights", {"folder": "/nowhere/at/all", "version": 1}, "no such checkpoint folder"),
+        ("/update_weights", {"folder": "/"}, "version"),
+        ("/update_weights", {"folder": "/", "version": 1}, "no config.json"),
+    ],
+)
+def test_bad_control_requests(http: httpx.Client, path: str, body: dict[str, Any], message: str) -> None:
+    response = http.post(path, json=body)
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
+
+
+def test_sizes_are_limited(http: httpx.Client) -> None:
+    assert http.post("/generate", content=b"1" * 200_001).status_code == 413
+    chunks = (b"1" * 50_000 for _ in range(5))  # no Content-Length to look at
+    assert http.post("/generate", content=chunks).status_code == 413
+    assert http.post("/score", json={"batch": [[1]] * 51}).status_code == 413
+    assert http.post("/score", json={"batch": [[1]] * 50}).status_code == 200
+
+
+def test_200_concurrent_requests(http: httpx.Client, engine: ToyEngine) -> None:
+    async def scenario() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=30, limits=limits, trust_env=False) as session:
+            params = {"max_new_tokens": 20, "stop_token_ids": []}
+            bodies = [{"input_ids": [i % 100], "sampling_params": params, "rid": f"r{i}"} for i in range(200)]
+            return await asyncio.gather(*(session.post("/generate", json=body) for body in bodies))
+
+    for i, response in enumerate(asyncio.run(scenario())):
+        assert response.json()["output_ids"] == [(i % 100 + 1 + k) % 100 for k in range(20)]
+        assert response.json()["meta_info"]["id"] == f"r{i}"
+    assert not engine.has_work
+
+
+def test_a_weight_update_in_the_middle_of_a_request_shows_in_its_versions(
+    http: httpx.Client, engine: ToyEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(generate, http, [1], max_new_tokens=ENDLESS)
+        until(lambda: engine.stats["tokens"] > 10)
+        assert http.post("/update_weights", json={"folder": str(tmp_path), "version": 4}).json() == {"version": 4}
+        before = engine.stats["tokens"]
+        until(lambda: engine.stats["tokens"] > before + 10)
+        assert http.get("/health").json()["version"] == 4
+        assert http.post("/abort", json={"rid": "mine"}).json() == {"aborted": True}
+        meta = answer.result(20)["meta_info"]
+    first, second = meta["weight_versions"]
+    assert (first["version"], first["start"], second["version"]) == (0, 0, 4)
+    assert first["end"] == second["start"] > 0
+    assert second["end"] == meta["completion_tokens"] == len(meta["output_token_logprobs"])
+    logprobs = [logprob for logprob, _, _ in meta["output_token_logprobs"]]
+    assert logprobs == [-1.0] * first["end"] + [-5.0] * (second["end"] - second["start"])
+    assert meta["finish_reason"] == {"type": "abort"}
+
+
+def test_pause_and_resume(http: httpx.Client, engine: ToyEngine) -> None:
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(generate, http, [1], max_new_tokens=ENDLESS)
+        until(lambda: engine.running == 1)
+        assert http.post("/pause", json={"mode": "keep"}).json() == {"paused": "keep"}
+        frozen = engine.stats["tokens"]
+        time.sleep(0.1)
+        assert engine.stats["tokens"] == frozen
+        assert http.get("/health").json()["paused"] == "keep"
+        assert http.post("/resume").json() == {"paused": ""}
+        until(lambda: engine.stats["tokens"] > frozen)
+        assert http.post("/pause", json={"mode": "abort"}).status_code == 200
+        assert answer.result(20)["meta_info"]["finish_reason"] == {"type": "abort"}
+    refused = http.post("/generate", json={"input_ids": [1]})
+    assert refused.status_code == 503
+    assert refused.json()["error"]["type"] == "paused"
+    http.post("/resume")
+    assert http.post("/generate", json={"input_ids": [1]}).status_code == 200
+
+
+def test_a_client_that_hangs_up_frees_the_engine(http: httpx.Client, engine: ToyEngine) -> None:
+    params = {"max_new_tokens": ENDLESS, "stop_token_ids": []}
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/generate", json={"input_ids": [1], "sampling_params": params}, timeout=0.3)
+    assert engine.stats["tokens"] > 0
+    until(lambda: not engine.has_work)
+
+
+def test_a_stuck_engine_makes_health_503_and_recovery_makes_it_200(http: httpx.Client, engine: ToyEngine) -> None:
+    engine.gate.clear()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(generate, http, [1], max_new_tokens=3)
+        until(lambda: http.get("/health").status_code == 503)
+        problem = http.get("/health").json()["error"]
+        assert problem["type"] == "unhealthy" and "has not come back" in problem["message"]
+        assert "arcforge_healthy 0.0" in http.get("/metrics").text
+        engine.gate.set()
+        assert answer.result(20)["output_ids"] == [2, 3, 4]
+    assert http.get("/health").status_code == 200
+
+
+def test_an_engine_that_raises_fails_its_requests_and_health(http: httpx.Client, engine: ToyEngine) -> None:
+    engine.failing = True
+    for _ in range(2):
+        response = http.post("/generate", json={"input_ids": [1]})
+        assert response.status_code == 503
+        assert response.json()["error"]["type"] == "engine_error"
+        assert "out of memory" in response.json()["error"]["message"]
+    assert http.get("/health").status_code == 503
+
+
+def test_metrics_count(http: httpx.Client) -> None:
+    generate(http, [1, 2, 3, 4], max_new_tokens=5)
+    lines = dict(line.split() for line in http.get("/metrics").text.splitlines() if not line.startswith("#"))
+    assert lines["arcforge_requests_total"] == "1.0"
+    assert lines["arcforge_prompt_tokens_total"] == "4.0"
+    assert lines["arcforge_completion_tokens_total"] == lines["arcforge_engine_tokens"] == "5.0"
+    assert lines["arcforge_healthy"] == "1.0"
+
+
+def test_stopping_answers_running_requests(engine: ToyEngine, tokenizer: Tokenizer) -> None:
+    loop = EngineLoop(engine)
+    with ThreadPoolExecutor() as pool, serving(build_app(loop, tokenizer, "toy"), loop) as url:
+        session = client(url)
+        answer = pool.submit(generate, session, [1], max_new_tokens=ENDLESS)
+        until(lambda: engine.running == 1)
+    assert answer.result(20)["meta_info"]["finish_reason"] == {"type": "abort"}
+    assert not any(thread.name == "engine" for thread in threading.enumerate())
+
+
+def test_a_port_in_use_is_a_user_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen there"):
+        listen("127.0.0.1", taken.getsockname()[1])

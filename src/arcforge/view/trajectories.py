@@ -15,6 +15,7 @@ from arcforge.core.errors import UserError
 from arcforge.core.trajectory import Trajectory
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,21 @@ class Outline:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Lines of a file of appended zstd frames. A frame torn by a kill gives what it holds and hides no later frame."""
-    for frame in path.read_bytes().split(ZSTD_MAGIC)[1:]:
-        decoder = zstandard.ZstdDecompressor().decompressobj()
+    """Lines of a file of appended zstd frames. A frame torn by a kill is skipped and hides no later frame."""
+    data, position = path.read_bytes(), 0
+    while 0 <= position < len(data):
+        decoder, parts, fed = zstandard.ZstdDecompressor().decompressobj(), [], position
         try:
-            text = decoder.decompress(ZSTD_MAGIC + frame)
+            while not decoder.eof and fed < len(data):
+                parts.append(decoder.decompress(data[fed : fed + CHUNK]))
+                fed = min(fed + CHUNK, len(data))
         except zstandard.ZstdError:
-            continue
-        yield from text.splitlines()
+            parts = []
+        if decoder.eof:
+            yield from b"".join(parts).splitlines()
+            position = fed - len(decoder.unused_data)
+        else:
+            position = data.find(ZSTD_MAGIC, position + 1)
 
 
 def scan(run: Path, stage: str = "") -> list[Outline]:

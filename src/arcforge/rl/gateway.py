@@ -185,9 +185,8 @@ class Session:
         branch.spans.extend(spans)
         branch.turns[len(plan.messages)] = spans
         branch.messages = [*plan.messages, answer]
-        close = self._tokenizer.id("</think>")
-        cut = spans[-1].ids[-1] not in self._tokenizer.stop_ids
-        branch.think_open = cut and thinking.enabled and not any(close in span.ids for span in spans)
+        closing = {self._tokenizer.id("</think>"), self._tokenizer.id("<tool_call>"), *self._tokenizer.stop_ids}
+        branch.think_open = thinking.enabled and not any(closing.intersection(span.ids) for span in spans)
 
     async def _generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> tuple[list[TokenSpan], str]:
         try:

@@ -1,0 +1,1 @@
+"""Evaluation of any door: bounded runs, statistics with intervals, text tables."""

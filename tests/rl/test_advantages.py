@@ -33,10 +33,7 @@ def test_equal_rewards_teach_exactly_nothing():
 
 
 def test_repair_pads_a_group_that_is_more_than_half_valid_and_drops_the_rest():
-    def good(member):
-        return member != "x"
-
-    assert repair(["a", "x", "b", "x", "c"], good) == ["a", "b", "c", "a", "b"]
-    assert repair(["a", "x", "b", "x"], good) is None
-    assert repair(["a", "b"], good) == ["a", "b"]
-    assert repair([], good) is None
+    assert repair(["a", "b", "c"], 5) == ["a", "b", "c", "a", "b"]
+    assert repair(["a", "b"], 4) is None
+    assert repair(["a", "b"], 2) == ["a", "b"]
+    assert repair([], 0) is None

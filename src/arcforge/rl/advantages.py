@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 Member = TypeVar("Member")
@@ -24,15 +24,14 @@ def agentic(rewards: Sequence[float | None]) -> list[float | None]:
     return [None if r is None else r - mean for r in rewards]
 
 
-def repair(group: Sequence[Member], valid: Callable[[Member], bool]) -> list[Member] | None:
+def repair(valid: Sequence[Member], size: int) -> list[Member] | None:
     """Give a group its full size again, or None to drop it (GLM-5 report, section 4.1.2).
 
-    When more than half of the members are valid, the valid ones are repeated in order until the group is full.
+    When more than half of the `size` members are valid, they are repeated in order until the group is full.
     """
-    good = [member for member in group if valid(member)]
-    if 2 * len(good) <= len(group):
+    if 2 * len(valid) <= size:
         return None
-    return [good[i % len(good)] for i in range(len(group))]
+    return [valid[i % len(valid)] for i in range(size)]
 
 
 def _moments(rewards: Sequence[float | None]) -> tuple[float, float]:

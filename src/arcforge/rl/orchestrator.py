@@ -174,6 +174,7 @@ class MultiTaskOrchestrator:
             await self._drain()
         finally:
             await self._cancel()
+        self._buffer.poll()
         return self._buffer.ledger.counts()
 
     def _stopped(self) -> bool:
@@ -261,7 +262,7 @@ class MultiTaskOrchestrator:
                 task = entry.family.task(entry.split, dispatch.index)
                 task_id = task.task_id
                 # The attempt ends itself at its timeout; this one is for an attempt that does not.
-                async with asyncio.timeout(entry.timeout * 1.5 + 10):
+                async with asyncio.timeout(2 * entry.timeout + 1):
                     trajectory = await self._attempt(
                         task,
                         self._door,

@@ -1,0 +1,1 @@
+"""The agent: its loop, its tools and its context policies. Sees Protocols only."""

@@ -116,9 +116,10 @@ class _Turn:
         self.position += 1
         name = self._text().strip()
         pairs: list[tuple[str, str]] = []
-        while (pair := self._argument()) is not None:
-            pairs.append(pair)
-        if name and self._take("</tool_call>"):
+        whole = True
+        while whole and self._peek() == "<arg_key>":
+            whole = self._argument(pairs)
+        if name and whole and self._take("</tool_call>"):
             self.calls.append(self._typed(name, pairs))
             return
         self.problems.append(_what_is_wrong(name, self._peek(), len(pairs)))
@@ -127,17 +128,16 @@ class _Turn:
         self._take("</tool_call>")
         self.content.extend(segment.text for segment in self.segments[start : self.position])
 
-    def _argument(self) -> tuple[str, str] | None:
-        """The next key and raw value; None, at the segment that stops it, when no whole argument follows."""
-        if self._peek() != "<arg_key>":
-            return None
+    def _argument(self, pairs: list[tuple[str, str]]) -> bool:
+        """Add the key and raw value here to `pairs`; False, at the segment that is in the way, when they are not whole."""
         texts = []
         for name in _ARGUMENT:
             if not name:
                 texts.append(self._text())
             elif not self._take(name):
-                return None
-        return texts[0].strip(), texts[1]
+                return False
+        pairs.append((texts[0].strip(), texts[1]))
+        return True
 
     def _typed(self, name: str, pairs: list[tuple[str, str]]) -> ToolCall:
         tool = self.tools.get(name)

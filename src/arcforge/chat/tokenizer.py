@@ -86,7 +86,7 @@ class Tokenizer:
         to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         bpe.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])  # pyright: ignore[reportAttributeAccessIssue]
         bpe.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-        control = [AddedToken(name, special=name in _SPECIAL, normalized=False) for name in CONTROL_TOKENS]
+        control = [AddedToken(name, normalized=False) for name in CONTROL_TOKENS]
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=control,
@@ -94,7 +94,10 @@ class Tokenizer:
             show_progress=False,
         )
         bpe.train_from_iterator(texts, trainer)
-        return cls(bpe.to_str())
+        data = json.loads(bpe.to_str())
+        for token in data["added_tokens"]:  # the trainer marks them all special
+            token["special"] = token["content"] in _SPECIAL
+        return cls(json.dumps(data, ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:

@@ -7,14 +7,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from toy_engine import CAPACITY, ToyEngine, client, serving
+from toy_engine import CAPACITY, ToyEngine, client, serving, until
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
@@ -49,13 +49,6 @@ def generate(http: httpx.Client, ids: list[int], **params: Any) -> dict[str, Any
     response = http.post("/generate", json={"input_ids": ids, "sampling_params": params, "rid": "mine"})
     assert response.status_code == 200, response.text
     return response.json()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_generate_speaks_the_wire_format(http: httpx.Client) -> None:

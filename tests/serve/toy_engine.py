@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -150,3 +151,10 @@ def serving(app: Starlette, loop: EngineLoop) -> Iterator[str]:
 
 def client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=20, trust_env=False)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -118,7 +118,9 @@ def integer(values: Mapping[str, Any], name: str, default: int, low: int, high: 
 
 def seed(values: Mapping[str, Any]) -> int:
     """The seed asked for; without one, a fresh one for each request."""
-    return integer(values, "seed", secrets.randbits(31), 0, 2**63 - 1)
+    if values.get("seed") is None:
+        return secrets.randbits(31)
+    return integer(values, "seed", 0, 0, 2**63 - 1)
 
 
 def text(values: Mapping[str, Any], name: str, default: str = "") -> str:

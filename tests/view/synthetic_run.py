@@ -97,12 +97,10 @@ def results() -> dict:
 
 
 def histograms() -> dict:
-    edges = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0]
-    counts = [3, 30, 180, 700, 2100, 9000, 2000, 800, 190, 20]
-    return {
-        "staleness": {"edges": [0, 1, 2, 3, 4], "counts": [210, 340, 95, 12]},
-        "ratio": {"edges": edges, "counts": counts},
-    }
+    edges = [2.0 ** (i / 4) for i in range(-16, 17)]
+    counts = [round(9000 * math.exp(-abs(i) * 1.1)) for i in range(-16, 16)]
+    staleness = {"edges": list(range(17)), "counts": [210, 340, 95, 12] + [0] * 12}
+    return {"staleness": staleness, "ratio": {"edges": edges, "counts": counts}}
 
 
 def write_metrics(path: Path, dice: random.Random) -> None:

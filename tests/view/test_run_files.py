@@ -135,5 +135,9 @@ def test_number_is_short():
     assert [number(v) for v in (None, 0.0, 0.12345, 1234.5, 3e-7, 2)] == ["–", "0", "0.123", "1,234", "3.00e-07", "2"]
 
 
-def test_an_empty_histogram_draws_nothing():
-    assert histogram([0, 1], [0], "staleness") == "" and histogram([0, 1, 2], [3, 1], "s").count("<rect") == 2
+def test_a_histogram_cuts_empty_ends_and_uses_log2_for_wide_ranges():
+    assert histogram([0, 1], [0], "staleness") == ""
+    cut = histogram([float(i) for i in range(17)], [5, 3, 1] + [0] * 13, "staleness")
+    assert cut.count("<rect") == 3 and ">3</text>" in cut and ">16</text>" not in cut
+    wide = histogram([2.0 ** (i / 4) for i in range(-16, 17)], [1] + [0] * 15 + [9] + [0] * 14 + [2], "ratio")
+    assert all(f">{label}</text>" in wide for label in ("0.0625", "0.25", "1", "4", "16"))

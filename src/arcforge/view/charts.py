@@ -33,10 +33,11 @@ class Line:
 
 
 class Scale:
-    """Data to pixels. `categories`: the x values are evenly spaced labels instead of numbers."""
+    """Data to pixels. `categories`: the x values are evenly spaced labels; `log2`: x runs over powers of two."""
 
-    def __init__(self, lines: Sequence[Line], categories: bool, share: bool) -> None:
-        xs = sorted({x for line in lines for x, _ in line.points})
+    def __init__(self, lines: Sequence[Line], categories: bool, share: bool, log2: bool = False) -> None:
+        self.log2 = log2
+        xs = sorted({math.log2(x) if log2 else x for line in lines for x, _ in line.points})
         self.categories = xs if categories else []
         self.x_low, self.x_high = (0, max(len(xs) - 1, 1)) if categories else (xs[0], max(xs[-1], xs[0] + 1))
         ys = [y for line in lines for _, y in line.points] + [y for line in lines for y in (*line.low, *line.high)]
@@ -44,7 +45,7 @@ class Scale:
         self.y_low, self.y_high = self.y_ticks[0], self.y_ticks[-1]
 
     def x(self, value: float) -> float:
-        position = self.categories.index(value) if self.categories else value
+        position = self.categories.index(value) if self.categories else math.log2(value) if self.log2 else value
         inset = 18 if self.categories else 0
         width = WIDTH - LEFT - RIGHT - 2 * inset
         return LEFT + inset + width * (position - self.x_low) / (self.x_high - self.x_low)
@@ -56,6 +57,8 @@ class Scale:
     def x_ticks(self) -> list[float]:
         if self.categories:
             return self.categories
+        if self.log2:
+            return [2.0**power for power in range(math.ceil(self.x_low), math.floor(self.x_high) + 1)]
         return [t for t in ticks(self.x_low, self.x_high, 5) if self.x_low <= t <= self.x_high]
 
 
@@ -96,13 +99,15 @@ def line_chart(lines: Sequence[Line], x_label: str, *, categories: bool = False,
 
 
 def histogram(edges: Sequence[float], counts: Sequence[float], x_label: str) -> str:
-    """Bars between edges (len(edges) == len(counts) + 1), as shares of all."""
+    """Bars between edges (len(edges) == len(counts) + 1), as shares of all; empty ends are cut, wide ranges are in log2."""
     total = sum(counts)
     if not total:
         return ""
+    filled = [i for i, count in enumerate(counts) if count]
+    edges, counts = edges[filled[0] : filled[-1] + 2], counts[filled[0] : filled[-1] + 1]
     shares = [count / total for count in counts]
     frame = Line("", [(edges[0], 0.0), (edges[-1], max(shares))])
-    scale = Scale([frame], categories=False, share=False)
+    scale = Scale([frame], categories=False, share=False, log2=edges[0] > 0 and edges[-1] > 4 * edges[0])
     bars = [_grid(scale, x_label, share=True)]
     for left, right, share, count in zip(edges, edges[1:], shares, counts):
         x, y = scale.x(left), scale.y(share)

@@ -140,7 +140,7 @@ function drawToken(t, index) {
   if (sampled) rows.push(["logprob", token.logprob], ["probability", Math.exp(token.logprob).toPrecision(3)], ["version", token.span.version]);
   rows.push(["trained", token.span.trained ? "yes" : "no"]);
   if (!token.span.trained) rows.push(["why not", token.span.mask_reason || (sampled ? "no reason given" : "prompt")]);
-  const list = element("dl", {}, element("div", { class: "piece" }, JSON.stringify(data.pieces[token.id]).slice(1, -1)));
+  const list = element("dl", {}, element("div", { class: "piece" }, JSON.stringify(data.pieces[token.id]).slice(1, -1).replaceAll(" ", "␣")));
   for (const [name, value] of rows) list.append(element("dt", {}, name), element("dd", { "data-field": name }, String(value)));
   $("token").replaceChildren(list);
 }

@@ -116,7 +116,7 @@ class MultiTaskOrchestrator:
 
     weights: folder of `publish.Publisher`. on_publish: awaited with each new version before rollouts are admitted under
     it (loads the weights into the engines). base_version: the version published when the stage began. observe: receives
-    event rows. heartbeat, stop_file: paths.
+    event rows, to which the caller adds the stage. heartbeat: touched once per turn. stop_file: ends the loop.
     """
 
     def __init__(

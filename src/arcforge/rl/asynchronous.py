@@ -1,0 +1,218 @@
+"""The trainer of asynchronous agentic RL (GLM-5 report, section 4.1): engine, orchestrator and trainer run at the same time.
+
+    trainer (this process)   takes finished groups from the buffer, updates, publishes weights every `publish_every` steps
+    engine                   `serve` with the published weights, updated in flight
+    orchestrator             rollouts through the gateway, written to the buffer
+
+The trainer knows samples and published weights; it never waits for a rollout that it does not need.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.config import Config
+from arcforge.core.errors import UserError
+from arcforge.core.metrics import JsonLines, Progress
+from arcforge.core.runs import atomic_write
+from arcforge.launch.local import LocalLauncher
+from arcforge.model.checkpoint import save_checkpoint
+from arcforge.rl import advantages
+from arcforge.rl.buffer import BufferReader, Group
+from arcforge.rl.diagnostics import fairness, group_metrics, histograms, merge, staleness_metrics
+from arcforge.rl.losses import LossOutput, check_loss, double_sided
+from arcforge.rl.policy import Policy
+from arcforge.rl.publish import Publisher, latest
+from arcforge.rl.samples import Sample, build_batch, group_samples
+
+POLL_SECONDS = 0.02
+STALL_SECONDS = 300.0
+NAME = "agentic_rl"
+
+
+class AgenticConfig(Config):
+    """groups of group_size per update. eps_low, eps_high: f is zero outside (1 - eps_low, 1 + eps_high). max_staleness:
+    versions a token may lag behind (tau). reset_optimizer: forget the moments after each publication (the report's rule).
+    synchronous: a barrier between rollouts and updates with the same placement, for comparison."""
+
+    steps: int = 60
+    groups: int = 16
+    group_size: int = 8
+    lr: float = 1e-3
+    temperature: float = 1.0
+    eps_low: float = 0.8
+    eps_high: float = 3.0
+    max_staleness: int = Field(2, ge=1)
+    publish_every: int = Field(1, ge=1)
+    reset_optimizer: bool = False
+    concurrency: int = 96
+    context: int = 512
+    timeout: float = 120.0
+    synchronous: bool = False
+
+
+@dataclass
+class Place:
+    """Where the stage writes. source: the checkpoint it starts from. seed: of tasks and sampling."""
+
+    folder: Path
+    trajectories: Path
+    source: Path
+    sink: JsonLines
+    events: JsonLines
+    tokenizer: Tokenizer
+    seed: int
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "trainer" / "state.pt"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.folder / "stop"
+
+
+@dataclass
+class Outcome:
+    beyond_topk_share: float
+    histograms: dict
+    accounts: dict
+
+
+def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLauncher) -> Outcome:
+    """Run the stage's steps. The launcher's components are started by the caller; their death raises ComponentError."""
+    check_loss("double_sided", asynchronous=True)
+    step, merged, shares = _restore(place, policy)
+    reader = BufferReader(place.trajectories, NAME, step)
+    version = publish(place, policy, None)
+    progress = Progress(NAME, config.steps, done=step)
+    while step < config.steps:
+        staleness = 0 if config.synchronous else config.max_staleness
+        groups = _wait_for_groups(config, place, reader, launcher, version, staleness)
+        start = time.monotonic()
+        batch = build_batch(samples_of(groups), config.context, place.tokenizer.pad_id, "token_mean")
+        update = policy.update(batch, batch.advantages, lambda *tensors: _loss(config, *tensors))
+        step += 1
+        members = [t for group in groups for t in group.members]
+        for key, value in histograms(members, version, update.ratios).items():
+            merged[key] = merge(merged.get(key), value)
+        shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
+        reader.commit(step, [t.rollout_id for t in members])
+        if step % config.publish_every == 0:
+            if config.reset_optimizer:
+                policy.optimizer.reset_state()
+            _save(place, step, policy, merged, shares)
+            published, version = version, publish(place, policy, version)
+        else:
+            published = version
+        row = {
+            "stage": NAME,
+            "step": step,
+            "version": version,
+            **group_metrics([[t.reward for t in group.members] for group in groups]),
+            **update.metrics,
+            **staleness_metrics(members, published, published),
+            "turns": float(np.mean([t.metrics.get("turns", 0.0) for t in members])),
+            "train_seconds": time.monotonic() - start,
+        }
+        place.sink.write(row)
+        place.events.write(
+            {"who": "trainer", "kind": "batch", "stage": NAME, "step": step, "seconds": row["train_seconds"]}
+        )
+        progress.update(1, reward=row["reward"], turns=row["turns"])
+    progress.close()
+    accounts = {**reader.ledger.counts().model_dump(), "fairness": fairness(reader.ledger)}
+    reader.close()
+    return Outcome(float(np.mean(shares)) if shares else 0.0, merged, accounts)
+
+
+def publish(place: Place, policy: Policy, version: int | None) -> int:
+    """Publish the current weights under the next version number (numbers are never used twice, also after a resume)."""
+    newest = latest(place.weights)
+    following = 0 if newest is None else newest.version + 1
+    Publisher(place.weights).publish(following, lambda folder: save_checkpoint(policy.model, folder))
+    place.events.write({"who": "trainer", "kind": "publish", "stage": NAME, "version": following})
+    return following
+
+
+def samples_of(groups: Sequence[Group]) -> list[Sample]:
+    """Advantages r - mean within each group (GLM-5 report, section 3.3); group repair pads by repeating valid members."""
+    kept = []
+    for group in groups:
+        size = max(group.size, len(group.members))
+        padded = [*group.members, *[None] * (size - len(group.members))]
+        repaired = advantages.repair(padded, lambda t: t is not None and t.valid)
+        if repaired is not None:
+            kept.append([t for t in repaired if t is not None])
+    samples: list[Sample] = []
+    for members in kept:
+        scores = [a or 0.0 for a in advantages.agentic([t.reward for t in members])]
+        if any(scores):
+            samples += group_samples(members, scores, len(kept))
+    if not samples and kept:
+        return group_samples(kept[0], [0.0] * len(kept[0]), len(kept))
+    return samples
+
+
+def _loss(config: AgenticConfig, train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT) -> LossOutput:  # noqa: ANN001
+    return double_sided(
+        train_BT,
+        rollout_BT,
+        advantages_BT,
+        mask_BT,
+        eps_low=config.eps_low,
+        eps_high=config.eps_high,
+        weights_BT=weights_BT,
+    )
+
+
+def _wait_for_groups(
+    config: AgenticConfig, place: Place, reader: BufferReader, launcher: LocalLauncher, version: int, staleness: int
+) -> list[Group]:
+    """The next batch; raises ComponentError when a component died, UserError when nothing moves for STALL_SECONDS."""
+    groups = reader.take(config.groups, version, staleness)
+    if groups:
+        return groups
+    place.events.write({"who": "trainer", "kind": "wait_start", "stage": NAME, "for": "rollouts"})
+    last, seen = time.monotonic(), reader.ledger.counts()
+    while not groups:
+        launcher.check()
+        time.sleep(POLL_SECONDS)
+        groups = reader.take(config.groups, version, staleness)
+        counts = reader.ledger.counts()
+        if counts != seen:
+            last, seen = time.monotonic(), counts
+        if time.monotonic() - last > STALL_SECONDS:
+            raise UserError(f"{NAME}: no rollout finished for {STALL_SECONDS:.0f} s; see {place.folder}/logs")
+    place.events.write({"who": "trainer", "kind": "wait_end", "stage": NAME})
+    return groups
+
+
+def _save(place: Place, step: int, policy: Policy, merged: dict, shares: list[float]) -> None:
+    buffer = io.BytesIO()
+    state = {"step": step, "model": policy.model.state_dict(), "optimizer": policy.optimizer.state_dict()}
+    torch.save({**state, "histograms": merged, "shares": shares}, buffer)
+    atomic_write(place.state_file, buffer.getvalue())
+
+
+def _restore(place: Place, policy: Policy) -> tuple[int, dict, list[float]]:
+    if not place.state_file.exists():
+        return 0, {}, []
+    state = torch.load(place.state_file, weights_only=True)
+    policy.model.load_state_dict(state["model"])
+    policy.optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["histograms"], state["shares"]
+

@@ -1,0 +1,188 @@
+"""The synchronous, fully on-policy loop of reasoning RL, general RL and distillation: generate with the very weights that
+are then updated, in one process, repeatable bit for bit (GLM-5 report, sections 3.2, 3.4, 3.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.config import Config
+from arcforge.core.errors import UserError
+from arcforge.core.metrics import JsonLines, Progress
+from arcforge.core.runs import atomic_write
+from arcforge.core.tasks import Family
+from arcforge.core.trajectory import Trajectory
+from arcforge.infer.engine import Engine, EngineConfig
+from arcforge.rl import advantages
+from arcforge.rl.diagnostics import group_metrics, histograms, merge
+from arcforge.rl.gateway import Gateway
+from arcforge.rl.local_engine import LocalTokenEngine
+from arcforge.rl.orchestrator import choose_index
+from arcforge.rl.policy import Loss, Policy, Update
+from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
+from arcforge.rollout.attempt import attempt
+from arcforge.rollout.record import TrajectoryWriter
+
+SAVE_SECONDS = 20.0
+TASKS = range(1 << 31)
+
+
+class OnPolicyConfig(Config):
+    """prompts per step, group_size attempts at each; context: most tokens of a conversation; timeout: seconds per attempt."""
+
+    steps: int = 40
+    prompts: int = 32
+    group_size: int = 8
+    lr: float = 1e-3
+    temperature: float = 1.0
+    context: int = Field(512, ge=64)
+    timeout: float = 120.0
+
+
+@dataclass
+class Stage:
+    """What a run of the loop works on. signal: per step, the advantages or teacher log-probs [N, T] of a batch."""
+
+    name: str
+    families: Sequence[Family]
+    loss: Loss
+    signal: Callable[[Batch], np.ndarray]
+    folder: Path
+    trajectories: Path
+    sink: JsonLines
+    tokenizer: Tokenizer
+    seed: int
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "trainer" / "state.pt"
+
+
+@dataclass
+class Result:
+    """beyond_topk_share: trained positions with more than topk candidates. histograms: staleness and ratio, merged."""
+
+    beyond_topk_share: float
+    histograms: dict
+
+
+def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
+    """All steps of the stage, from its state file when one exists."""
+    engine = Engine(
+        policy.model, EngineConfig(slots=min(128, config.prompts * config.group_size), capacity=config.context)
+    )
+    step, result, shares = _restore(stage, policy)
+    engine.set_version(step)
+    writer = TrajectoryWriter(stage.trajectories)
+    progress, saved = Progress(stage.name, config.steps, done=step), time.monotonic()
+    runner = asyncio.Runner()
+    while step < config.steps:
+        start = time.monotonic()
+        groups = runner.run(_rollouts(config, stage, engine, step))
+        generated = time.monotonic()
+        batch = build_batch(samples_of(groups), config.context, stage.tokenizer.pad_id, "sample_mean")
+        update = policy.update(batch, stage.signal(batch), stage.loss)
+        members = [t for group in groups for t in group]
+        for key, value in histograms(members, step, update.ratios).items():
+            result[key] = merge(result.get(key), value)
+        step += 1
+        engine.set_version(step)
+        shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
+        for trajectory in members:
+            writer.append(trajectory)
+        row = _record(stage, step, groups, update, generated - start, time.monotonic() - generated)
+        progress.update(1, reward=row["reward"])
+        if time.monotonic() - saved > SAVE_SECONDS and step < config.steps:
+            _save(stage, step, policy, result, shares)
+            saved = time.monotonic()
+    runner.close()
+    progress.close()
+    writer.close()
+    return Result(float(np.mean(shares)), result)
+
+
+async def _rollouts(config: OnPolicyConfig, stage: Stage, engine: Engine, step: int) -> list[list[Trajectory]]:
+    """One group per prompt, all attempts at once."""
+    gateway = Gateway(LocalTokenEngine(engine), stage.tokenizer, config.context)
+    pending = []
+    for prompt in range(config.prompts):
+        number = step * config.prompts + prompt
+        family = stage.families[number % len(stage.families)]
+        task = family.task("train", choose_index(stage.seed, family.name, number // len(stage.families), TASKS))
+        group_id = f"{stage.name}-{number:06d}"
+        for member in range(config.group_size):
+            rollout_id = f"{group_id}-{member}"
+            seed = random.Random(f"{stage.seed}/{rollout_id}").getrandbits(31)
+            pending.append(
+                attempt(
+                    task,
+                    gateway,
+                    rollout_id=rollout_id,
+                    group_id=group_id,
+                    attempt=member,
+                    seed=seed,
+                    temperature=config.temperature,
+                    timeout=config.timeout,
+                )
+            )
+    done = await asyncio.gather(*pending)
+    size = config.group_size
+    return [list(done[start : start + size]) for start in range(0, len(done), size)]
+
+
+def samples_of(groups: Sequence[Sequence[Trajectory]]) -> list[Sample]:
+    """Groups repaired and scored: (r - mean) / std within each (GLM-5 report, section 3.2). Flat groups carry no gradient
+    and are left out, unless every group is flat or groups have one member (distillation)."""
+    kept = [repaired for group in groups if (repaired := advantages.repair(group, lambda t: t.valid)) is not None]
+    if not kept:
+        raise UserError("every group of the step lost more than half of its attempts; see failures in trajectories/")
+    samples: list[Sample] = []
+    for group in kept:
+        scores = [a or 0.0 for a in advantages.grpo([t.reward for t in group])]
+        if len(group) == 1 or any(scores):
+            samples += group_samples(group, scores, len(kept))
+    return samples or group_samples(kept[0], [0.0] * len(kept[0]), len(kept))
+
+
+def _record(
+    stage: Stage, step: int, groups: list[list[Trajectory]], update: Update, generate: float, train: float
+) -> dict:
+    members = [t for group in groups for t in group]
+    lengths = [sum(len(s.ids) for s in t.spans if s.source == "model") for t in members]
+    row = {
+        "stage": stage.name,
+        "step": step,
+        **group_metrics([[t.reward for t in group] for group in groups]),
+        **update.metrics,
+        "response_tokens": float(np.mean(lengths)),
+        "generate_seconds": generate,
+        "train_seconds": train,
+    }
+    stage.sink.write(row)
+    return row
+
+
+def _save(stage: Stage, step: int, policy: Policy, result: dict, shares: list[float]) -> None:
+    buffer = io.BytesIO()
+    state = {"step": step, "model": policy.model.state_dict(), "optimizer": policy.optimizer.state_dict()}
+    torch.save({**state, "histograms": result, "shares": shares}, buffer)
+    atomic_write(stage.state_file, buffer.getvalue())
+
+
+def _restore(stage: Stage, policy: Policy) -> tuple[int, dict, list[float]]:
+    if not stage.state_file.exists():
+        return 0, {}, []
+    state = torch.load(stage.state_file, weights_only=True)
+    policy.model.load_state_dict(state["model"])
+    policy.optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["histograms"], state["shares"]

@@ -6,10 +6,11 @@ import shutil
 import subprocess
 
 import pytest
-from synthetic_run import HALF_CHARACTER, WORDS, append, trajectory, write_run
+from synthetic_run import HALF_CHARACTER, WORDS, append, trajectory, write_json, write_run
 
 from arcforge.core.errors import UserError
 from arcforge.view.report import TRAJECTORIES_PER_STAGE, write_report
+from arcforge.view.table import summary
 
 CHROMIUM = next((found for n in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(n))), None)
 
@@ -67,6 +68,15 @@ def test_an_unfinished_run_gives_a_report(tmp_path):
     (tmp_path / "stages" / "01-tokenizer").mkdir(parents=True)
     page = write_report(tmp_path).read_text()
     assert "0 of 1" in page and '<section id="trajectories">' not in page
+
+
+def test_a_cell_that_could_not_be_graded_is_a_dash(tmp_path):
+    cells = [
+        {"checkpoint": "sft", "capability": "chat", "correct": 0, "total": 0, "value": None, "low": None, "high": None}
+    ]
+    write_json(tmp_path / "stages" / "10-evaluate" / "results.json", {"cells": cells})
+    assert '<td class="none">–</td>' in write_report(tmp_path).read_text()
+    assert summary(tmp_path).splitlines()[-1].split() == ["sft", "–"]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

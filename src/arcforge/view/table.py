@@ -55,7 +55,9 @@ def matrix_table(cells: Sequence[Row]) -> str:
     checkpoints, capabilities, at = matrix(cells)
 
     def text(cell: Row | None) -> str:
-        return "–" if cell is None else f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
+        if cell is None or cell["value"] is None:
+            return "–"
+        return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
     rows = [[name, *(text(at.get((name, capability))) for capability in capabilities)] for name in checkpoints]
     return table(["per cent, 95% interval", *capabilities], rows)

@@ -1,0 +1,1 @@
+"""Attempts at tasks become trajectories; groups of attempts; their append-only record."""

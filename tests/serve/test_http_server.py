@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -146,13 +147,19 @@ def test_sizes_are_limited(http: httpx.Client) -> None:
 
 
 def test_200_concurrent_requests(http: httpx.Client, engine: ToyEngine) -> None:
-    async def scenario() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=http.base_url, timeout=30, limits=limits, trust_env=False) as session:
+    async def batch(first: int) -> list[httpx.Response]:
+        # Ten clients of twenty connections: the work of one httpx pool grows with the square of its connections.
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=30, trust_env=False, verify=tls) as session:
             params = {"max_new_tokens": 20, "stop_token_ids": []}
-            bodies = [{"input_ids": [i % 100], "sampling_params": params, "rid": f"r{i}"} for i in range(200)]
+            bodies = [
+                {"input_ids": [i % 100], "sampling_params": params, "rid": f"r{i}"} for i in range(first, first + 20)
+            ]
             return await asyncio.gather(*(session.post("/generate", json=body) for body in bodies))
 
+    async def scenario() -> list[httpx.Response]:
+        return [response for group in await asyncio.gather(*map(batch, range(0, 200, 20))) for response in group]
+
+    tls = ssl.create_default_context()
     for i, response in enumerate(asyncio.run(scenario())):
         assert response.json()["output_ids"] == [(i % 100 + 1 + k) % 100 for k in range(20)]
         assert response.json()["meta_info"]["id"] == f"r{i}"

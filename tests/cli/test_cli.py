@@ -123,3 +123,9 @@ def test_an_interrupt_is_exit_130(tmp_path):
     _, stderr = process.communicate(timeout=20)
     os.close(writer)
     assert process.returncode == 130 and stderr == "interrupted\n"
+
+
+def test_an_interrupted_run_says_how_to_continue():
+    code = "from arcforge.cli.main import _interrupted; print(_interrupted('run'))"
+    said = execute([sys.executable, "-c", code, "run", "my recipes/a.toml", "run.seed=1"]).stdout
+    assert said == "interrupted; the same command continues: arcforge run 'my recipes/a.toml' run.seed=1\n"

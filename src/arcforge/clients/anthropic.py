@@ -126,7 +126,8 @@ class MessagesCompleter:
         if not thoughts:
             return None
         text = "".join(block.get("thinking") or "" for block in thoughts)
-        self._thoughts[text] = thoughts
+        if text:
+            self._thoughts[text] = thoughts
         while len(self._thoughts) > _REMEMBERED_TURNS:
             self._thoughts.pop(next(iter(self._thoughts)))
         return text

@@ -23,9 +23,9 @@ _WHEN_BUSY = frozenset({429, 500, 502, 503, 504, 529})
 class JsonClient:
     """JSON in, JSON out. `timeout`: seconds for one answer, all retries included.
 
-    A connection that could not be made, or that the server closed before it answered anything, is tried again a bounded
-    number of times. public: an endpoint of someone else's; "busy" answers are tried again too, and proxies and
-    certificates of the environment apply. Belongs to one event loop at a time; close it there.
+    A connection that could not be made, or that broke before the answer came, is tried again a bounded number of times:
+    every request here may safely be repeated. public: an endpoint of someone else's; "busy" answers are tried again too,
+    and proxies and certificates of the environment apply. Belongs to one event loop at a time; close it there.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class JsonClient:
             pause, last = FIRST_PAUSE * 2**attempt, attempt == RETRIES
             try:
                 response = await self._here().request(method, url, content=content, headers=dict(headers))
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.WriteError):
+            except (httpx.ConnectTimeout, httpx.NetworkError, httpx.RemoteProtocolError):
                 if last:
                     raise
             else:
@@ -96,7 +96,11 @@ class JsonClient:
         if self._client is None or self._loop is not loop:
             timeout = httpx.Timeout(self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout))
             self._client = httpx.AsyncClient(
-                headers=self._headers, timeout=timeout, limits=_LIMITS, trust_env=self._public
+                headers=self._headers,
+                timeout=timeout,
+                limits=_LIMITS,
+                trust_env=self._public,
+                verify=self.base_url.startswith("https:"),  # certificates take longer to load than a request
             )
             self._loop = loop
         return self._client

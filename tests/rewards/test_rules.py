@@ -43,7 +43,11 @@ def said(text):
         (Case(case="upper"), ["OWL 3!"], ["OWl", "3", ""]),
         (InOrder(words=("a", "b", "b")), ["a x b, b"], ["a b", "b a b", ""]),
         (ContainsAny(words=("sad", "glad")), ["so Glad"], ["sadly", ""]),
-        (Before(first=("sorry",), second=("try", "go")), ["sorry. try it", "sorry"], ["try, sorry", "go. sorry. try", "try", ""]),
+        (
+            Before(first=("sorry",), second=("try", "go")),
+            ["sorry. try it", "sorry"],
+            ["try, sorry", "go. sorry. try", "try", ""],
+        ),
         (Not(rule=ContainsAny(words=("no",))), ["yes"], ["no"]),
         (AllOf(rules=(BeginsWith(word="a"), EndsWith(word="b"))), ["a b"], ["a c", "c b"]),
         (AnyOf(rules=(BeginsWith(word="a"), EndsWith(word="b"))), ["a c", "c b"], ["c d"]),
@@ -65,13 +69,17 @@ def test_results_name_the_rule_and_what_was_seen():
 def test_strict_is_all_or_nothing_and_lenient_is_the_share():
     reference = {"rules": dump_rules([BeginsWith(word="a"), EndsWith(word="b"), WordCount(least=2, most=2)])}
     strict = [asyncio.run(RuleScorer().score(said(text), reference)).reward for text in ("a b", "a c", "c d e")]
-    lenient = [asyncio.run(RuleScorer(strict=False).score(said(text), reference)).reward for text in ("a b", "a c", "c d e")]
+    lenient = [
+        asyncio.run(RuleScorer(strict=False).score(said(text), reference)).reward for text in ("a b", "a c", "c d e")
+    ]
     assert strict == [1.0, 0.0, 0.0]
     assert lenient == pytest.approx([1.0, 2 / 3, 0.0])
 
 
 def test_verdict_lists_every_rule():
-    verdict = asyncio.run(RuleScorer().score(said("a"), {"rules": dump_rules([Exact(expected="a"), Case(case="upper")])}))
+    verdict = asyncio.run(
+        RuleScorer().score(said("a"), {"rules": dump_rules([Exact(expected="a"), Case(case="upper")])})
+    )
     assert [(r["name"], r["passed"]) for r in verdict.details["rules"]] == [("exact", True), ("case", False)]
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from arcforge.core.errors import UserError
 from arcforge.core.tasks import Family
+from arcforge.envs.chat.family import ChatFamily
+from arcforge.envs.reason.family import ReasonFamily
 from arcforge.envs.swe.family import SweFamily
 
-FAMILIES: dict[str, Callable[[int], Family]] = {"swe": SweFamily}
+FAMILIES: dict[str, Callable[[int], Family]] = {"reason": ReasonFamily, "swe": SweFamily, "chat": ChatFamily}
 
 
 def family(name: str, seed: int = 0) -> Family:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from arcforge.agents.policies import KeepAll
 from arcforge.core.messages import Value
+from arcforge.core.protocols import ContextPolicy
 from arcforge.core.tasks import Door, Task
 from arcforge.core.trajectory import Trajectory
 from arcforge.evals.stats import mean_interval
@@ -45,12 +47,14 @@ async def evaluate(
     attempts: int = 1,
     seed: int = 0,
     temperature: float = 1.0,
+    policy: Callable[[], ContextPolicy] = KeepAll,
     on_finished: OnFinished | None = None,
 ) -> list[Trajectory]:
     """Every task `attempts` times, at most `concurrency` at once; task-major order, whatever finishes first.
 
     timeout: seconds per attempt. Each attempt samples with its own seed, the same in every evaluation with this `seed`,
-    so that two checkpoints are compared on the same draws. on_finished is called for each as it ends.
+    so that two checkpoints are compared on the same draws. policy makes one context policy per attempt. on_finished is
+    called for each as it ends.
     """
     if concurrency < 1 or attempts < 1:
         raise ValueError(f"concurrency {concurrency} and attempts {attempts} must be at least 1")
@@ -67,13 +71,15 @@ async def evaluate(
                 seed=seed * 1_000_003 + number * attempts + attempt,
                 temperature=temperature,
                 timeout=timeout,
+                policy=policy,
             )
-        trajectory.info["domain"] = task.domain
         if on_finished:
             on_finished(trajectory)
         return trajectory
 
-    return list(await asyncio.gather(*(one(n, task, k) for n, task in enumerate(tasks) for k in range(attempts))))
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(one(n, task, k)) for n, task in enumerate(tasks) for k in range(attempts)]
+    return [task.result() for task in running]
 
 
 def summary(trajectories: Sequence[Trajectory], seed: int = 0) -> list[Cell]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from arcforge.core.messages import Message, Thinking
 from arcforge.core.protocols import Scorer
@@ -66,19 +67,17 @@ class ChatFamily:
             domain=item.dimension,
             messages=opening(item),
             scorer=self._scorer,
-            reference={
-                "dimension": item.dimension,
-                "kind": item.kind,
-                "rules": dump_rules(item.rules),
-                "rubric": list(item.rubric),
-            },
+            reference=reference(item),
             thinking=Thinking(enabled=False),
             max_tokens=MAX_TOKENS,
         )
 
+    def demonstrated(self, index: int) -> Item:
+        """The request behind `demonstration(index)`."""
+        return self._draw("train", index, random.Random(f"chat:{self._seed}:demonstrated:{index}"))
+
     def demonstration(self, index: int) -> Conversation:
-        rng = random.Random(f"chat:{self._seed}:demonstration:{index}")
-        item = self._draw("train", index, rng)
+        item, rng = self.demonstrated(index), random.Random(f"chat:{self._seed}:demonstration:{index}")
         return conversation(item, item.good if rng.random() < GOOD_SHARE else rng.choice(item.flawed))
 
     async def validate(self, split: Split, index: int) -> None:
@@ -88,6 +87,9 @@ class ChatFamily:
         bad = [Message(role="assistant", content=text) for text in (*item.flawed, item.request, "")]
         await validate(self.task(split, index), Message(role="assistant", content=item.good), bad)
 
+    async def close(self) -> None:
+        """Nothing is shared between episodes."""
+
     def _draw(self, split: Split, index: int, rng: random.Random) -> Item:
         make = _MAKERS[self.domains[index % len(self.domains)]]
         return draw(make, lambda item: item.key, split, rng)
@@ -95,6 +97,16 @@ class ChatFamily:
 
 def opening(item: Item) -> tuple[Message, ...]:
     return (Message(role="system", content=SYSTEM), Message(role="user", content=item.request))
+
+
+def reference(item: Item) -> dict[str, Any]:
+    """What a scorer needs to know about the item, as JSON data."""
+    return {
+        "dimension": item.dimension,
+        "kind": item.kind,
+        "rules": dump_rules(item.rules),
+        "rubric": list(item.rubric),
+    }
 
 
 def conversation(item: Item, reply: str) -> Conversation:

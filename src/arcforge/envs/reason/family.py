@@ -65,9 +65,12 @@ class ReasonFamily:
             max_tokens=MAX_TOKENS,
         )
 
+    def demonstrated(self, index: int) -> Problem:
+        """The problem behind `demonstration(index)`."""
+        return self._draw("train", index, random.Random(f"reason:{self._seed}:demonstrated:{index}"))
+
     def demonstration(self, index: int) -> Conversation:
-        rng = random.Random(f"reason:{self._seed}:demonstration:{index}")
-        problem = self._draw("train", index, rng)
+        problem, rng = self.demonstrated(index), random.Random(f"reason:{self._seed}:demonstration:{index}")
         reply = careful(problem) if rng.random() < CAREFUL_SHARE else _guess(problem, rng)
         return Conversation(
             messages=(*opening(problem), reply), thinking=Thinking(), family=self.name, domain=problem.domain
@@ -79,6 +82,9 @@ class ReasonFamily:
         wrong = [*problem.wrong, f"the answer is {problem.answer}", f"{problem.trace};{problem.answer}", ""]
         bad = [Message(role="assistant", content=text, reasoning=problem.trace) for text in wrong]
         await validate(self.task(split, index), careful(problem), bad)
+
+    async def close(self) -> None:
+        """Nothing is shared between episodes."""
 
     def _draw(self, split: Split, index: int, rng: random.Random) -> Problem:
         make = _MAKERS[self.domains[index % len(self.domains)]]

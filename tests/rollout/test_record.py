@@ -2,12 +2,12 @@
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcforge.core.errors import Failure, UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
-from arcforge.rollout.record import TrajectoryWriter, read_trajectories
+from arcforge.rollout.record import TrajectoryTail, TrajectoryWriter, read_trajectories
 
 
 def trajectory(number, tokens=5):
@@ -48,6 +48,7 @@ def test_each_append_is_one_whole_frame(tmp_path):
     assert [Trajectory.model_validate_json(line) for line in lines] == [trajectory(1)]
 
 
+@settings(max_examples=40)
 @given(cut=st.integers(0, 400), damaged=st.booleans())
 def test_a_torn_tail_is_left_out_and_writing_goes_on(tmp_path_factory, cut, damaged):
     path = tmp_path_factory.mktemp("torn") / "a.zst"
@@ -61,6 +62,23 @@ def test_a_torn_tail_is_left_out_and_writing_goes_on(tmp_path_factory, cut, dama
     assert names(path) == ["g/0", "g/1"]
     write(path, [trajectory(3)])
     assert names(path) == ["g/0", "g/1", "g/3"]
+    kept = path.with_name("a.zst.torn")
+    assert (kept.read_bytes() if kept.exists() else b"") == torn
+
+
+def test_a_tail_gives_each_trajectory_once(tmp_path):
+    path = tmp_path / "a.zst"
+    tail = TrajectoryTail(path)
+    assert tail.poll() == []
+    write(path, [trajectory(0), trajectory(1)])
+    assert tail.poll() == [trajectory(0), trajectory(1)] and tail.poll() == []
+    whole = path.stat().st_size
+    write(path, [trajectory(2)], [trajectory(4)])
+    data = path.read_bytes()
+    path.write_bytes(data[: whole + 20])
+    assert tail.poll() == []
+    path.write_bytes(data)
+    assert tail.poll() == [trajectory(2), trajectory(4)] and tail.poll() == []
 
 
 def test_one_writer_at_a_time(tmp_path):

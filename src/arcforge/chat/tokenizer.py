@@ -49,7 +49,7 @@ STOP_TOKENS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 _SPECIAL = frozenset(CONTROL_TOKENS[:7])
 
 _SPLIT = r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+|\s+"
-_REMEMBERED_CHARS = 4096
+_REMEMBERED_TEXTS, _REMEMBERED_CHARS = 4096, 4096
 SMALLEST_VOCABULARY = 256 + len(CONTROL_TOKENS)
 
 
@@ -66,7 +66,7 @@ class Tokenizer:
         self._control = {name: added[name] for name in CONTROL_TOKENS}
         self._bpe = tokenizers.Tokenizer.from_str(json.dumps({**data, "added_tokens": []}))
         self._bytes = _bytes_per_id(data["model"]["vocab"], added)
-        self._remembered = lru_cache(maxsize=65536)(self._encode)
+        self._remembered = lru_cache(maxsize=_REMEMBERED_TEXTS)(self._encode)
         self.stop_ids: tuple[int, ...] = tuple(self._control[name] for name in STOP_TOKENS)
         self.pad_id: int = self._control["<|endoftext|>"]
 
@@ -167,6 +167,10 @@ class Tokenizer:
         if not 0 <= token_id < len(self._bytes):
             return f"#{token_id}"
         return self._bytes[token_id].decode("utf-8", "backslashreplace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one token stands for (a control token: those of its name)."""
+        return self._bytes[token_id]
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._bpe.encode(_text(text), add_special_tokens=False).ids)

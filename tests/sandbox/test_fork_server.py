@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -182,6 +183,25 @@ def test_close_reaps_everything_and_one_server_serves_two_loops(tmp_path):
         os.kill(pid, 0)
 
 
+def test_the_server_ends_with_its_parent():
+    """Killed without warning, the parent leaves nothing behind."""
+    code = """
+import os, signal
+from arcforge.sandbox.fork import ForkServer
+server = ForkServer()
+server.start()
+print(server.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    pid = int(result.stdout)
+    for _ in range(500):
+        if not _alive(pid):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the server outlived its parent")
+
+
 def test_fork_sandbox_is_a_sandbox():
     async def scenario(server):
         box = ForkSandbox(server, new_directory({"a.py": "import sys\nprint('a', sys.argv[1])\n"}))
@@ -223,3 +243,12 @@ def test_the_server_process_stays_small(tmp_path):
 def _children(pid):
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return path.read_text().split() if path.exists() else []
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"

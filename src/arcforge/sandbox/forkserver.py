@@ -8,7 +8,7 @@ trusted and compiled once. Requests are JSON lines:
     {"cancel": id}                                             kill that job
 
 Answers: {"id", "exit_code", "stdout", "stderr", "timed_out", "truncated", "seconds"} or {"id", "error"}. End of file on the
-socket kills every job and ends the server.
+socket kills every job and ends the server; so does the end of the parent, in case someone else still holds the socket.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PARENT_SECONDS = 5.0  # between looks at whether the parent is still there
 _PRELOADED = (ast, json, traceback)  # what test runners import, so that children find it loaded
 
 
@@ -80,8 +81,8 @@ class Server:
         _become_subreaper()
 
     def serve(self) -> None:
-        pending = b""
-        while True:
+        pending, parent = b"", os.getppid()
+        while os.getppid() == parent:
             for key, _ in self.selector.select(self._patience()):
                 if key.fileobj is self.control:
                     chunk = self.control.recv(1 << 16)
@@ -97,6 +98,7 @@ class Server:
                     self._forget_pipe(key.fd)
             self._expire()
             self._collect()
+        self._kill_all()
 
     def _take(self, request: dict[str, Any]) -> None:
         if "cancel" in request:
@@ -128,10 +130,9 @@ class Server:
             os.set_blocking(pipe, False)
             self.selector.register(pipe, selectors.EVENT_READ, job)
 
-    def _patience(self) -> float | None:
-        if not self.jobs:
-            return None
-        return max(0.0, min(job.deadline for job in self.jobs.values()) - time.monotonic())
+    def _patience(self) -> float:
+        now = time.monotonic()
+        return max(0.0, min((job.deadline - now for job in self.jobs.values()), default=_PARENT_SECONDS))
 
     def _expire(self) -> None:
         now = time.monotonic()

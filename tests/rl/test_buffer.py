@@ -14,8 +14,9 @@ import zstandard
 
 from arcforge.core.errors import Failure, UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
-from arcforge.rl.buffer import BufferFiles, BufferReader, BufferWriter, read_ledger, read_trajectories
+from arcforge.rl.buffer import BufferFiles, BufferReader, BufferWriter, read_ledger
 from arcforge.rl.ledger import Dispatch, LedgerError
+from arcforge.rollout.record import read_trajectories
 
 
 def dispatch(counter, size=2, version=0):
@@ -142,7 +143,7 @@ def test_contradictions_are_refused(tmp_path):
     reader.commit(1, ids(reader.take(1, version=0)))
     with pytest.raises(LedgerError, match="is trained"):
         reader.commit(2, ["g0-0"])
-    assert len(read_trajectories(BufferFiles(tmp_path, "rl").trajectories)) == 2
+    assert len(list(read_trajectories(BufferFiles(tmp_path, "rl").trajectories))) == 2
 
 
 def test_each_file_has_one_writer(tmp_path):

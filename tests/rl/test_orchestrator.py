@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from arcforge.core.errors import EngineError, Failure, ToolError, UserError
 from arcforge.core.messages import Thinking
 from arcforge.core.trajectory import TokenSpan, Trajectory
-from arcforge.rl.buffer import BufferFiles, BufferReader, BufferWriter, read_ledger, read_trajectories
+from arcforge.rl.buffer import BufferFiles, BufferReader, BufferWriter, read_ledger
 from arcforge.rl.orchestrator import (
     MultiTaskOrchestrator,
     OrchestratorConfig,
@@ -30,6 +30,7 @@ from arcforge.rl.orchestrator import (
     choose_index,
 )
 from arcforge.rl.publish import Publisher, latest
+from arcforge.rollout.record import read_trajectories
 
 
 class Problem:
@@ -145,8 +146,9 @@ def test_every_rollout_is_counted_and_none_is_staler_than_allowed(tmp_path, max_
     admitted = sum(ledger.groups(state) for state in ("running", "ready", "trained"))
     assert admitted <= (max_staleness + 8 + 1) * 2
     waits = [event["kind"] for event in world.events if event["kind"].startswith("wait")]
-    assert waits and waits[::2] == ["wait_start"] * len(waits[::2])
-    assert [event["version"] for event in world.events if event["kind"] == "update"][:3] == [0, 1, 2]
+    assert (waits or max_staleness) and waits[::2] == ["wait_start"] * len(waits[::2])
+    updates = [event["version"] for event in world.events if event["kind"] == "update"]
+    assert updates[0] == 0 and updates == sorted(set(updates)) and len(updates) > 1
 
 
 def test_concurrency_is_filled_and_never_exceeded(tmp_path):
@@ -222,12 +224,19 @@ def test_a_stop_lets_short_rollouts_finish_and_a_resume_goes_on_where_it_was(tmp
     world = World(tmp_path, concurrency=4, batch=50)
 
     async def cut_off():
-        orchestrator = world.orchestrator()
-        asyncio.get_running_loop().call_later(0.15, orchestrator.stop)
-        return await orchestrator.run()
+        orchestrator, enough = world.orchestrator(), len(world.seen) + 8
+
+        async def stop_after_a_while():
+            while len(world.seen) < enough:
+                await asyncio.sleep(0.01)
+            orchestrator.stop()
+
+        async with asyncio.timeout(20):
+            _, counts = await asyncio.gather(stop_after_a_while(), orchestrator.run())
+        return counts
 
     counts = asyncio.run(cut_off())
-    assert counts.in_flight == 0 and counts.ready == counts.dispatched > 4 and (tmp_path / "beat").exists()
+    assert counts.in_flight == 0 and counts.ready == counts.dispatched >= 8 and (tmp_path / "beat").exists()
     first = list(world.seen)
     asyncio.run(cut_off())
     numbers = [d.counter for d in read_ledger(tmp_path, "rl").dispatches.values()]

@@ -14,14 +14,14 @@ holds, no finished trajectory is lost and none is given to the trainer twice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from arcforge.core.trajectory import Trajectory
-from arcforge.rl.appendlog import Appender, Tail, encode_frame, encode_row, split_frames, split_rows
+from arcforge.rl.appendlog import RowTail, RowWriter
 from arcforge.rl.ledger import Dispatch, Ledger
+from arcforge.rollout.record import TrajectoryTail, TrajectoryWriter
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,14 @@ class Group:
 def read_ledger(folder: Path, name: str) -> Ledger:
     """The state of a buffer for an onlooker. Later files are read first, so that no row refers to one not yet read."""
     files, ledger = BufferFiles(folder, name), Ledger()
-    consumed = Tail(files.consumed, split_rows).poll()
-    finished = Tail(files.trajectories, split_frames).poll()
-    for line in Tail(files.dispatched, split_rows).poll():
-        ledger.dispatch(Dispatch.model_validate_json(line))
-    for content in finished:
-        ledger.finish(Trajectory.model_validate_json(content))
-    for line in consumed:
-        ledger.consume(json.loads(line))
+    consumed, finished = RowTail(files.consumed).poll(), TrajectoryTail(files.trajectories).poll()
+    for row in RowTail(files.dispatched).poll():
+        ledger.dispatch(Dispatch.model_validate(row))
+    for trajectory in finished:
+        ledger.finish(trajectory)
+    for row in consumed:
+        ledger.consume(row)
     return ledger
-
-
-def read_trajectories(path: Path) -> list[Trajectory]:
-    """Every whole trajectory of a `.jsonl.zst` file, in order of finishing."""
-    return [Trajectory.model_validate_json(content) for content in Tail(path, split_frames).poll()]
 
 
 class BufferWriter:
@@ -80,30 +74,30 @@ class BufferWriter:
 
     def __init__(self, folder: Path, name: str) -> None:
         files = BufferFiles(folder, name)
-        self._dispatched = Appender(files.dispatched, split_rows)
-        self._trajectories = Appender(files.trajectories, split_frames)
-        self._consumed = Tail(files.consumed, split_rows)
+        self._dispatched = RowWriter(files.dispatched)
+        self._trajectories = TrajectoryWriter(files.trajectories)
+        self._consumed = RowTail(files.consumed)
         self.ledger = Ledger()
-        for line in Tail(files.dispatched, split_rows).poll():
-            self.ledger.dispatch(Dispatch.model_validate_json(line))
-        for trajectory in read_trajectories(files.trajectories):
+        for row in RowTail(files.dispatched).poll():
+            self.ledger.dispatch(Dispatch.model_validate(row))
+        for trajectory in TrajectoryTail(files.trajectories).poll():
             self.ledger.finish(trajectory)
         self.poll()
 
     def dispatch(self, dispatch: Dispatch) -> None:
         """Record a group before its rollouts start."""
         self.ledger.dispatch(dispatch)
-        self._dispatched.append(encode_row(dispatch.model_dump(mode="json")))
+        self._dispatched.append(dispatch.model_dump(mode="json"))
 
     def finish(self, trajectory: Trajectory) -> None:
         """Record a finished rollout, failed ones too. LedgerError for one that was not in flight."""
         self.ledger.finish(trajectory)
-        self._trajectories.append(encode_frame(trajectory.model_dump_json().encode() + b"\n"))
+        self._trajectories.append(trajectory)
 
     def poll(self) -> None:
         """Take in what the trainer wrote since the last call."""
-        for line in self._consumed.poll():
-            self.ledger.consume(json.loads(line))
+        for row in self._consumed.poll():
+            self.ledger.consume(row)
 
     def close(self) -> None:
         self._dispatched.close()
@@ -120,14 +114,14 @@ class BufferReader:
     def __init__(self, folder: Path, name: str, step: int = 0) -> None:
         files = BufferFiles(folder, name)
         self.ledger = Ledger()
-        self._writer = Appender(files.consumed, split_rows)
-        self._finished, self._dispatched = Tail(files.trajectories, split_frames), Tail(files.dispatched, split_rows)
+        self._writer = RowWriter(files.consumed)
+        self._finished, self._dispatched = TrajectoryTail(files.trajectories), RowTail(files.dispatched)
         self._held: dict[str, Trajectory] = {}
         self._queue: dict[str, None] = {}
         self._taken: set[str] = set()
         self.poll()
-        for line in Tail(files.consumed, split_rows).poll():
-            self.ledger.consume(json.loads(line))
+        for row in RowTail(files.consumed).poll():
+            self.ledger.consume(row)
         if self.ledger.step > step:
             self._write({"kind": "rewind", "step": step})
         self._settle()
@@ -135,10 +129,9 @@ class BufferReader:
     def poll(self) -> None:
         """Take in what the orchestrator wrote since the last call."""
         finished = self._finished.poll()  # before the dispatches: those of all finished rollouts are then there
-        for line in self._dispatched.poll():
-            self.ledger.dispatch(Dispatch.model_validate_json(line))
-        for content in finished:
-            trajectory = Trajectory.model_validate_json(content)
+        for row in self._dispatched.poll():
+            self.ledger.dispatch(Dispatch.model_validate(row))
+        for trajectory in finished:
             self.ledger.finish(trajectory)
             if self.ledger.state(trajectory.rollout_id) == "ready":
                 self._held[trajectory.rollout_id] = trajectory
@@ -205,4 +198,4 @@ class BufferReader:
 
     def _write(self, row: dict[str, object]) -> None:
         self.ledger.consume(row)
-        self._writer.append(encode_row(row))
+        self._writer.append(row)

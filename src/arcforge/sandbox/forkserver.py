@@ -87,7 +87,8 @@ class Server:
                 if key.fileobj is self.control:
                     chunk = self.control.recv(1 << 16)
                     if not chunk:
-                        return self._kill_all()
+                        self._kill_all()
+                        return
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
                         self._take(json.loads(line))

@@ -116,7 +116,10 @@ def test_code_traces_name_every_value_they_use():
 def test_traces_end_in_the_answer():
     for problem in PROBLEMS:
         if problem.kind != "ordering":
-            assert problem.trace.endswith(problem.answer) or problem.trace.split(";")[-1].split()[0] == problem.answer
+            assert (
+                problem.trace.endswith(problem.answer)
+                or re.split("[;,]", problem.trace)[-1].split()[0] == problem.answer
+            )
 
 
 def test_traces_and_questions_are_short():

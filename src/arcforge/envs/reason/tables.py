@@ -18,13 +18,12 @@ def make(rng: random.Random) -> Problem:
 
 
 def _extreme(rows: Rows, rng: random.Random) -> Problem:
-    """The trace carries the best row so far."""
+    """The trace reads a row and carries the best one so far beside it, so every comparison has both values at hand."""
     word, better = rng.choice((("largest", max), ("smallest", min)))
-    best = rows[0]
-    steps = []
-    for row in rows:
+    best, steps = rows[0], [_cell(rows[0])]
+    for row in rows[1:]:
         best = better(best, row, key=_value)
-        steps.append(_cell(best))
+        steps.append(f"{_cell(row)},{_cell(best)}")
     wrong = tuple(name for name, _ in rows if name != best[0])
     return _problem(word, rows, f"which is {word}?", ";".join(steps), best[0], wrong)
 

@@ -19,7 +19,7 @@ from toy_engine import CAPACITY, ToyEngine, client, serving, until
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
-from arcforge.serve.listener import listen
+from arcforge.serve.listener import bind
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.server import Limits, build_app
 
@@ -99,7 +99,8 @@ BAD = {
     '{"input_ids": [1], "sampling_params": {"max_new_tokens": 0}}': "max_new_tokens: 0 is not in",
     '{"input_ids": [1], "sampling_params": {"max_new_tokens": 1.5}}': "a whole number",
     '{"input_ids": [1], "sampling_params": {"temperature": "hot"}}': "temperature: a number",
-    '{"input_ids": [1], "sampling_params": {"temperature": NaN}}': "temperature: a number",
+    '{"input_ids": [1], "sampling_params": {"temperature": NaN}}': "temperature: nan is not in",
+    '{"input_ids": [1], "sampling_params": {"seed": 1' + "0" * 400 + "}}": "seed: 1000",
     '{"input_ids": [1], "sampling_params": {"temperature": -1}}': "temperature: -1 is not in",
     '{"input_ids": [1], "sampling_params": {"top_p": 0}}': "top_p: 0 is not in",
     '{"input_ids": [1], "sampling_params": {"top_k": 5}}': "top_k: 5 is not supported",
@@ -260,4 +261,13 @@ def test_stopping_answers_running_requests(engine: ToyEngine, tokenizer: Tokeniz
 
 def test_a_port_in_use_is_a_user_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen there"):
-        listen("127.0.0.1", taken.getsockname()[1])
+        bind("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_client_that_hangs_up_while_sending_hurts_nobody(
+    http: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as half:
+        half.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
+    assert http.get("/health").status_code == 200
+    assert not caplog.records

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
-from arcforge.serve.listener import listen, server
+from arcforge.serve.listener import bind, server
 from arcforge.serve.loop import EngineLoop
 
 SLOTS = 32
@@ -94,6 +94,7 @@ class ToyEngine:
 
     def score(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         self._owned()
+        assert all(len(ids) > 1 for ids in batch)
         self.batches.append(len(batch))
         if any(len(ids) >= CAPACITY for ids in batch):
             raise UserError("a sequence does not fit")
@@ -137,7 +138,7 @@ def serving(app: Starlette, loop: EngineLoop) -> Iterator[str]:
     """A real uvicorn server in a thread on a free loopback port; yields its address."""
     ready = threading.Event()
     running = server(app, loop, ready.set)
-    sock = listen("127.0.0.1", 0)
+    sock = bind("127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(running.serve([sock])), daemon=True)
     thread.start()
     assert ready.wait(10)

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from arcforge.core.errors import EngineError, UserError
 from arcforge.serve.loop import EngineLoop
 
-GRACE = 10  # seconds that open requests get at the end
+GRACE = 2  # seconds for each step of stopping: the engine's answer, open requests, the engine's thread
 KEEP_ALIVE = 120  # seconds; longer than clients' pools keep idle connections, so that the client closes first
 
 
@@ -28,7 +28,10 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another process that bound the same port began to listen first
+            raise UserError(f"cannot listen: {error.strerror or error}; choose another port or 0") from None
         if self.started:
             self._on_ready()
 
@@ -39,7 +42,7 @@ class Server(uvicorn.Server):
 
 
 def server(app: Starlette, engine: EngineLoop, on_ready: Callable[[], None] = lambda: None) -> Server:
-    """A server for `app`; `await server.serve([listen(...)])` runs it until `should_exit` is set."""
+    """A server for `app`; `await server.serve([bind(...)])` runs it until `should_exit` is set."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -54,16 +57,18 @@ def server(app: Starlette, engine: EngineLoop, on_ready: Callable[[], None] = la
     return Server(config, engine, on_ready)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one."""
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that holds the address but accepts nothing yet; port 0 picks a free one."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"port {port}: it is a number from 0 to 65535; 0 picks a free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)[0]
         # asyncio turns Nagle's algorithm off only where the socket itself names TCP; with it an answer waits 40 ms.
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        sock.listen(2048)
         return sock
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{host}:{port}: cannot listen there: {reason}; choose another port or 0") from None
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port}: cannot listen there: {error.strerror or error}; choose another port or 0"
+        ) from None

@@ -132,6 +132,7 @@ class EngineLoop:
     # The engine thread's side.
 
     def _run(self) -> None:
+        self._publish()
         while not self._stopping:
             self._guarded(None, self._round)
             self._publish()

@@ -21,9 +21,12 @@ from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.infer.engine import EngineConfig, load_engine
 from arcforge.launch.heartbeat import Heartbeat
-from arcforge.serve.listener import Server, listen, server
+from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.server import Limits, build_app
+
+# Longest wait of the event loop for Python's lock at each socket call while the engine computes; the default is 5 ms.
+SWITCH_SECONDS = 0.0005
 
 
 def serve(
@@ -44,13 +47,18 @@ def serve(
     heartbeat: a file that the engine's thread touches while it turns (`launch.heartbeat`). stuck_after: seconds without
     a beat after which /health answers 503.
     """
-    torch.set_num_threads(threads)
-    sock = listen(host, port)
+    sock = bind(host, port)
     url = f"http://{host}:{sock.getsockname()[1]}"
+    tokenizer = Tokenizer.load(checkpoint)
+    torch.set_num_threads(threads)
+    sys.setswitchinterval(SWITCH_SECONDS)
     engine = load_engine(checkpoint, engine_config or EngineConfig.model_validate({}))
+    if tokenizer.vocab_size > engine.model.config.vocab_size:
+        size = engine.model.config.vocab_size
+        raise UserError(f"{checkpoint}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {size}")
     engine.version = version
     loop = EngineLoop(engine, stuck_after, Heartbeat(heartbeat).beat if heartbeat else lambda: None)
-    app = build_app(loop, Tokenizer.load(checkpoint), model_name, limits)
+    app = build_app(loop, tokenizer, model_name, limits)
 
     def ready() -> None:
         if port_file is not None:

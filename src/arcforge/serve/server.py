@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -31,6 +31,8 @@ from arcforge.serve import wire
 from arcforge.serve.chat_api import ChatApi
 from arcforge.serve.engine import EnginePaused, EngineTimeout, Health
 from arcforge.serve.loop import EngineLoop
+
+STOP_SECONDS = 2.0  # for the engine's thread to come back when the server stops
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def build_app(engine: EngineLoop, tokenizer: Tokenizer, model_name: str, limits:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         engine.start()
         yield
-        await asyncio.to_thread(engine.stop)
+        await asyncio.to_thread(engine.stop, STOP_SECONDS)
 
     routes = [
         Route("/generate", tokens.generate, methods=["POST"]),
@@ -68,7 +70,7 @@ def build_app(engine: EngineLoop, tokenizer: Tokenizer, model_name: str, limits:
         Route("/metrics", control.metrics),
         Route("/v1/models", control.models),
     ]
-    handlers: dict[Any, Any] = {UserError: _failed, EngineError: _failed}
+    handlers: dict[Any, Any] = {UserError: _failed, EngineError: _failed, ClientDisconnect: _left}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
@@ -80,6 +82,11 @@ async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, EngineTimeout):
         return wire.problem(str(error), "timeout", 504)
     return wire.problem(str(error), "paused" if isinstance(error, EnginePaused) else "engine_error", 503)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """The client went away in the middle of its request; nobody reads this."""
+    return Response(status_code=499)
 
 
 class TokenApi:
@@ -107,7 +114,9 @@ class TokenApi:
             raise UserError("one of input_ids and batch is needed")
         single = "input_ids" in body
         batch = self._batch([body["input_ids"]] if single else body["batch"], "input_ids" if single else "batch")
-        logprobs = await self._engine.score(batch, self._limits.request_timeout)
+        scored = [ids for ids in batch if len(ids) > 1]
+        rows = iter(await self._engine.score(scored, self._limits.request_timeout) if scored else ())
+        logprobs = [next(rows) if len(ids) > 1 else [] for ids in batch]
         return wire.answer({"logprobs": logprobs[0] if single else logprobs})
 
     async def reward(self, request: Request) -> Response:

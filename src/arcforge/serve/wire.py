@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -102,10 +101,10 @@ def number(values: Mapping[str, Any], name: str, default: float, low: float, hig
     value = values.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{name}: a number is needed, not {value!r:.40}")
     if not low <= value <= high:
-        raise UserError(f"{name}: {value:g} is not in {low:g}..{high:g}")
+        raise UserError(f"{name}: {value!r:.40} is not in {low:g}..{high:g}")
     return value
 
 

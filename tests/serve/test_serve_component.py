@@ -1,0 +1,206 @@
+"""A real checkpoint served by `python -m arcforge.serve.main` as a process, spoken to by the project's own clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from toy_engine import client, until
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.clients.arcforge import EngineControl, HttpTokenEngine, RewardClient
+from arcforge.core.errors import EngineError
+from arcforge.core.messages import Sampling
+from arcforge.infer.engine import EngineConfig, load_engine
+from arcforge.launch import heartbeat
+from arcforge.model.checkpoint import save_checkpoint
+from arcforge.model.config import ModelConfig
+from arcforge.model.initialise import new_model
+from arcforge.serve.main import main
+
+PROMPT = [21, 30, 41, 52, 63]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two sets of weights of one small model."""
+    tokenizer = Tokenizer.train(["hello world think about it"] * 3, 300)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=24,
+        kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=16, intermediate_size=48,
+        moe_intermediate_size=16, n_routed_experts=4, index_n_heads=8, index_head_dim=16, index_topk=16,
+    )  # fmt: skip
+    folders = [tmp_path_factory.mktemp(f"weights{seed}") for seed in (1, 2)]
+    for seed, folder in enumerate(folders):
+        save_checkpoint(new_model(config, seed=seed), folder)
+        tokenizer.save(folder)
+    return folders
+
+
+@dataclass
+class Served:
+    url: str
+    process: subprocess.Popen[str]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def served(checkpoints: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    options = ["--port", "0", "--port-file", str(folder / "port"), "--heartbeat", str(folder / "beat")]
+    command = [sys.executable, "-m", "arcforge.serve.main", str(checkpoints[0]), "--version", "3", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            word, url = process.stdout.readline().split()  # "" and a ValueError when it died
+            assert word == "ready"
+            yield Served(url, process, folder)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@asynccontextmanager
+async def connected(served: Served) -> AsyncIterator[tuple[HttpTokenEngine, EngineControl]]:
+    tokens, control = HttpTokenEngine(served.url, timeout=60), EngineControl([served.url], timeout=60)
+    try:
+        yield tokens, control
+    finally:
+        await tokens.close()
+        await control.close()
+
+
+async def until_running(control: EngineControl) -> None:
+    async with asyncio.timeout(20):
+        while not ((await control.health())[0] or {}).get("running"):
+            await asyncio.sleep(0.02)
+
+
+def test_it_says_where_it_is_and_beats(served: Served) -> None:
+    assert served.url == f"http://127.0.0.1:{int((served.folder / 'port').read_text())}"
+    age = heartbeat.age(served.folder / "beat")
+    assert age is not None and age < 10
+
+
+def test_the_client_gets_what_the_engine_says(served: Served, checkpoints: list[Path]) -> None:
+    sampling = Sampling(max_tokens=12, temperature=0.7, seed=5)
+    engine = load_engine(checkpoints[0], EngineConfig(slots=4, capacity=256))
+    engine.version = 3
+    engine.add(PROMPT, sampling, "r")
+    while engine.has_work:
+        engine.step()
+    expected = engine.result("r")
+
+    async def scenario() -> None:
+        async with connected(served) as (tokens, control):
+            spans, reason = await tokens.generate(PROMPT, sampling, session="one")
+            assert [(span.ids, span.version) for span in spans] == [(expected.spans[0].ids, 3)]
+            assert spans[0].logprobs == pytest.approx(expected.spans[0].logprobs, abs=1e-5)
+            assert reason == expected.finish_reason == "length"
+            whole = PROMPT + spans[0].ids
+            assert await tokens.score(whole) == pytest.approx(engine.score([whole])[0], abs=1e-5)
+            assert await tokens.score([PROMPT[0]]) == []
+            (health,) = await control.health()
+            assert health is not None and health["version"] == 3 and health["running"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_checkpoint_without_a_scalar_head_gives_no_rewards(served: Served) -> None:
+    async def scenario() -> None:
+        rewards = RewardClient(served.url)
+        try:
+            with pytest.raises(EngineError, match="scalar head"):
+                await rewards.rewards([PROMPT])
+        finally:
+            await rewards.close()
+
+    asyncio.run(scenario())
+
+
+def test_chat_over_a_real_model(served: Served) -> None:
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "return_token_ids": True, "seed": 1}
+    body["stop_token_ids"] = []
+    with client(served.url) as http:
+        greedy = {**body, "temperature": 0}
+        answer = http.post("/v1/chat/completions", json=greedy).json()
+        with http.stream("POST", "/v1/chat/completions", json={**greedy, "stream": True}) as response:
+            lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert answer["usage"]["completion_tokens"] == len(answer["choices"][0]["token_ids"]) > 0
+    events = [httpx.Response(200, content=line.removeprefix("data: ")).json() for line in lines[:-1]]
+    streamed = [i for event in events for choice in event["choices"] for i in choice.get("token_ids", ())]
+    assert streamed == answer["choices"][0]["token_ids"]
+
+
+def test_new_weights_take_over_a_running_request(served: Served, checkpoints: list[Path]) -> None:
+    async def scenario() -> None:
+        async with connected(served) as (tokens, control):
+            running = asyncio.create_task(tokens.generate(PROMPT, Sampling(max_tokens=400, seed=2)))
+            await until_running(control)
+            await control.update_weights(checkpoints[1], 4)
+            spans, _ = await running
+            assert [span.version for span in spans] == [3, 4]
+            assert sum(len(span.ids) for span in spans) == 400
+            with pytest.raises(EngineError, match="no such checkpoint folder"):
+                await control.update_weights("/nowhere/at/all", 5)
+            engine = load_engine(checkpoints[1], EngineConfig(slots=4, capacity=256))
+            assert await tokens.score(PROMPT) == pytest.approx(engine.score([PROMPT])[0], abs=1e-5)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_retry_meets_a_paused_engine(served: Served) -> None:
+    async def scenario() -> None:
+        async with connected(served) as (tokens, control):
+            await control.pause("keep")
+            waiting = asyncio.create_task(tokens.generate(PROMPT, Sampling(max_tokens=2)))
+            done, _ = await asyncio.wait({waiting}, timeout=0.3)
+            assert not done
+            await control.resume()
+            assert (await waiting)[1] == "length"
+
+    asyncio.run(scenario())
+
+
+def test_sigterm_answers_running_requests_and_exits_0(served: Served) -> None:
+    """Last in this file: it ends the shared process."""
+
+    async def scenario() -> None:
+        async with connected(served) as (tokens, control):
+            running = asyncio.create_task(tokens.generate(PROMPT, Sampling(max_tokens=1000)))
+            await until_running(control)
+            served.process.send_signal(signal.SIGTERM)
+            assert (await running)[1] in ("abort", "length")
+
+    asyncio.run(scenario())
+    until(lambda: served.process.poll() is not None)
+    assert served.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere/at/all"], "/nowhere/at/all"),
+        (["/nowhere/at/all", "--port", "99999"], "port 99999"),
+        (["/nowhere/at/all", "--host", "256.0.0.1"], "cannot listen there"),
+        (["/nowhere/at/all", "--slots", "0"], "slots"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--port", "0", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ")
+    assert message in printed.err and printed.err.count("\n") == 1

@@ -41,7 +41,7 @@ ROOMS = {
     "parallel": Room(3, "tensor", "model optim"),
     "envs": Room(3, "text", "sandbox agents rewards"),
     "infer": Room(4, "tensor", "kernels model parallel"),
-    "train": Room(4, "tensor", "model optim data parallel"),
+    "train": Room(4, "tensor", "model optim data parallel chat"),
     "rollout": Room(4, "text", "agents envs sandbox rewards clients"),
     "serve": Room(5, "meet", "infer chat launch clients"),
     "evals": Room(5, "text", "rollout rewards clients agents envs"),

@@ -76,6 +76,10 @@ class Family(Protocol):
 
     def demonstration(self, index: int) -> Conversation: ...
 
+    async def close(self) -> None:
+        """Give back what the family's episodes share (fork servers, clients)."""
+        ...
+
 
 class Door(Protocol):
     """Where rollouts meet the model: opens an append-only token record per rollout and hands it back at the end."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from arcforge.core.config import Config
+from arcforge.core.tasks import Conversation
 from arcforge.core.words import NAMES
 from arcforge.data.dedup import deduplicated
 from arcforge.data.filters import filtered
@@ -38,9 +39,19 @@ def load_corpus(config: DataConfig) -> Corpus:
     return Corpus(train, held_out)
 
 
-def tokenizer_texts(corpus: Corpus, conversations: Iterable[str]) -> list[str]:
-    """What the tokenizer learns from: code, rendered conversations, and the worlds' words often enough to be one token."""
-    return [document.text for document in corpus.train] + list(conversations) + [" ".join(NAMES)] * WORD_REPEATS
+def tokenizer_texts(corpus: Corpus, conversations: Iterable[Conversation]) -> list[str]:
+    """What the tokenizer learns from: code, conversations, and the worlds' words often enough to be one token each."""
+    texts = [document.text for document in corpus.train]
+    return texts + [conversation_text(c) for c in conversations] + [" ".join(NAMES)] * WORD_REPEATS
+
+
+def conversation_text(conversation: Conversation) -> str:
+    """The plain text of a conversation, without control tokens."""
+    lines = [tool.model_dump_json() for tool in conversation.tools]
+    for message in conversation.messages:
+        lines += [message.reasoning or "", message.content]
+        lines += [f"{call.name} {key} {value}" for call in message.tool_calls for key, value in call.arguments.items()]
+    return "\n".join(line for line in lines if line)
 
 
 def _first(documents: list[Document], megabytes: float) -> list[Document]:

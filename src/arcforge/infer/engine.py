@@ -27,7 +27,6 @@ from arcforge.infer.runner import Runner, at_last, pad
 from arcforge.infer.sampler import RequestSampler, chosen_logprobs, distribution, draw
 from arcforge.infer.slots import Slot, SlotTable
 from arcforge.infer.speculative import speculate
-from arcforge.kernels.token_logprobs.naive import token_logprobs
 from arcforge.model.cache import LatentCache
 from arcforge.model.checkpoint import fill, load_checkpoint, load_reward_model, read_tensors
 from arcforge.model.reward import RewardModel
@@ -133,6 +132,10 @@ class Engine:
     def result(self, request_id: str) -> Output:
         return self._finished.pop(request_id)
 
+    def discard(self, request_id: str) -> None:
+        """Forget a result that nobody will ask for."""
+        self._finished.pop(request_id, None)
+
     def abort(self, request_id: str) -> None:
         """End a request now; its tokens so far are its result."""
         if request_id in self._running:
@@ -151,9 +154,7 @@ class Engine:
         for rows in _chunks([list(ids) for ids in batch], self.config.prefill_tokens):
             ids_BT, _ = pad(rows, [0] * len(rows))
             hidden_BTD = self.model(ids_BT, self.model.layout(torch.zeros_like(ids_BT), sparse=True)).hidden_BTD
-            values = token_logprobs(
-                hidden_BTD[:, :-1].flatten(0, 1), self.model.lm_head.weight, ids_BT[:, 1:].flatten()
-            )
+            values = self.model.token_logprobs(hidden_BTD[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten())
             table = values.view(len(rows), -1).tolist()
             results += [line[: len(row) - 1] for line, row in zip(table, rows, strict=True)]
         return results

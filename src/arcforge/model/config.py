@@ -25,8 +25,8 @@ class ModelConfig(Config):
     num_attention_heads: int = 4
     q_lora_rank: int = 96
     kv_lora_rank: int = 64
-    qk_nope_head_dim: int = 24
-    qk_rope_head_dim: int = 8
+    qk_nope_head_dim: int = 16
+    qk_rope_head_dim: int = 16
     v_head_dim: int = 32
     intermediate_size: int = 384
     moe_intermediate_size: int = 96

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from arcforge.kernels.token_logprobs.naive import token_logprobs
 from arcforge.model.attention import MLA
 from arcforge.model.cache import CacheView, LatentCache
 from arcforge.model.config import ModelConfig
@@ -77,6 +78,10 @@ class GlmMoeDsa(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.mtp = MTPLayer(config) if config.num_nextn_predict_layers else None
+
+    def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Log-probability of each target under the head, float32 [N]."""
+        return token_logprobs(hidden_ND, self.lm_head.weight, targets_N)
 
     def layout(self, document_ids_BT: Tensor, sparse: bool = False, indexer_loss: bool = False) -> Layout:
         """Layout of packed training rows; positions run over the row, documents see only themselves."""

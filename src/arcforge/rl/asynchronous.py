@@ -150,13 +150,8 @@ def publish(place: Place, policy: Policy, version: int | None) -> int:
 
 def samples_of(groups: Sequence[Group]) -> list[Sample]:
     """Advantages r - mean within each group (GLM-5 report, section 3.3); group repair pads by repeating valid members."""
-    kept = []
-    for group in groups:
-        size = max(group.size, len(group.members))
-        padded = [*group.members, *[None] * (size - len(group.members))]
-        repaired = advantages.repair(padded, lambda t: t is not None and t.valid)
-        if repaired is not None:
-            kept.append([t for t in repaired if t is not None])
+    repaired = [advantages.repair(group.members, group.size) for group in groups]
+    kept = [members for members in repaired if members is not None]
     samples: list[Sample] = []
     for members in kept:
         scores = [a or 0.0 for a in advantages.agentic([t.reward for t in members])]
@@ -197,7 +192,7 @@ def _wait_for_groups(
             last, seen = time.monotonic(), counts
         if time.monotonic() - last > STALL_SECONDS:
             raise UserError(f"{NAME}: no rollout finished for {STALL_SECONDS:.0f} s; see {place.folder}/logs")
-    place.events.write({"who": "trainer", "kind": "wait_end", "stage": NAME})
+    place.events.write({"who": "trainer", "kind": "wait_end", "stage": NAME, "for": "rollouts"})
     return groups
 
 

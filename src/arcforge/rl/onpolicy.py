@@ -105,6 +105,8 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
         if time.monotonic() - saved > SAVE_SECONDS and step < config.steps:
             _save(stage, step, policy, result, shares)
             saved = time.monotonic()
+    for family in stage.families:
+        runner.run(family.close())
     runner.close()
     progress.close()
     writer.close()
@@ -143,7 +145,8 @@ async def _rollouts(config: OnPolicyConfig, stage: Stage, engine: Engine, step: 
 def samples_of(groups: Sequence[Sequence[Trajectory]]) -> list[Sample]:
     """Groups repaired and scored: (r - mean) / std within each (GLM-5 report, section 3.2). Flat groups carry no gradient
     and are left out, unless every group is flat or groups have one member (distillation)."""
-    kept = [repaired for group in groups if (repaired := advantages.repair(group, lambda t: t.valid)) is not None]
+    repaired = [advantages.repair([t for t in group if t.valid], len(group)) for group in groups]
+    kept = [group for group in repaired if group is not None]
     if not kept:
         raise UserError("every group of the step lost more than half of its attempts; see failures in trajectories/")
     samples: list[Sample] = []

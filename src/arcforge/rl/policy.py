@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from arcforge.core.errors import UserError
-from arcforge.kernels.token_logprobs.naive import token_logprobs
 from arcforge.model.specs import matrix_specs
 from arcforge.model.trunk import GlmMoeDsa
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig
@@ -69,7 +68,7 @@ class Policy:
         hidden_BTD = self.model(ids_BT, self.model.layout(documents_BT, sparse=True)).hidden_BTD
         before_BT = torch.zeros_like(mask_BT)
         before_BT[:, :-1] = mask_BT[:, 1:]
-        train_N = token_logprobs(hidden_BTD[before_BT], self.model.lm_head.weight, ids_BT[mask_BT])
+        train_N = self.model.token_logprobs(hidden_BTD[before_BT], ids_BT[mask_BT])
         rollout, extra, weights = (
             torch.from_numpy(array[rows])[mask_BT][None] for array in (batch.logprobs, signal, batch.weights)
         )

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from arcforge.data.batches import Batch
-from arcforge.kernels.token_logprobs.naive import token_logprobs
 from arcforge.model.trunk import Features, GlmMoeDsa
 
 IGNORE = -100
@@ -78,4 +77,4 @@ def next_token_nll(model: GlmMoeDsa, hidden_BTD: Tensor, targets_BT: Tensor) -> 
     wanted_BT = targets_BT != IGNORE
     if not wanted_BT.any():
         return hidden_BTD.sum() * 0.0
-    return -token_logprobs(hidden_BTD[wanted_BT], model.lm_head.weight, targets_BT[wanted_BT]).mean()
+    return -model.token_logprobs(hidden_BTD[wanted_BT], targets_BT[wanted_BT]).mean()

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from arcforge.chat.template import render
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.config import Config
 from arcforge.core.matrix import MatrixSpec
 from arcforge.core.metrics import Progress
 from arcforge.core.tasks import Conversation
+from arcforge.data.conversations import tokens_of
 from arcforge.model.reward import RewardModel
 from arcforge.model.specs import matrix_specs
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig
@@ -74,4 +74,4 @@ def padded(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _ids(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    return render(conversation.messages, conversation.tools, conversation.thinking, tokenizer).ids
+    return tokens_of(conversation, tokenizer).ids.tolist()

@@ -43,6 +43,8 @@ class Scale:
         ys = [y for line in lines for _, y in line.points] + [y for line in lines for y in (*line.low, *line.high)]
         self.y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else ticks(min(ys), max(ys))
         self.y_low, self.y_high = self.y_ticks[0], self.y_ticks[-1]
+        if self.y_high <= self.y_low:  # a constant whose neighbours round to it
+            self.y_high = self.y_low + max(1.0, abs(self.y_low)) * 1e-6
 
     def x(self, value: float) -> float:
         position = self.categories.index(value) if self.categories else math.log2(value) if self.log2 else value

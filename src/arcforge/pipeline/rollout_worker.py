@@ -1,4 +1,4 @@
-"""The orchestrator as a process: `python -m arcforge.rl.rollout_worker JOB.json`. Never imports torch.
+"""The orchestrator as a process: `python -m arcforge.pipeline.rollout_worker JOB.json`. Never imports torch.
 
 The job names the families, the engine's address, the buffer, the published weights and the orchestrator's numbers.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.clients.arcforge import HttpTokenEngine
+from arcforge.clients.arcforge import EngineControl, HttpTokenEngine
 from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines
@@ -55,7 +55,7 @@ class Job(Value):
 async def work(job: Job) -> None:
     """Run until the stop file appears or a signal arrives; then write the books to accounts.json."""
     events = JsonLines(job.events)
-    engine = HttpTokenEngine(job.engine_url)
+    engine, control = HttpTokenEngine(job.engine_url), EngineControl([job.engine_url])
     gateway = Gateway(engine, Tokenizer.load(job.tokenizer), job.context, observe=events.write)
     families = [(share, family(share.name, job.seed)) for share in job.families]
     entries = [
@@ -71,7 +71,7 @@ async def work(job: Job) -> None:
     buffer = BufferWriter(job.buffer, job.stage)
 
     async def load(published: Published) -> None:
-        await engine.update_weights(published.folder, published.version)
+        await control.update_weights(published.folder, published.version)
 
     orchestrator = MultiTaskOrchestrator(
         entries,
@@ -95,6 +95,7 @@ async def work(job: Job) -> None:
     for _, made in families:
         await made.close()
     await engine.close()
+    await control.close()
 
 
 def main(arguments: list[str]) -> int:

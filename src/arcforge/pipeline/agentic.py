@@ -1,0 +1,93 @@
+"""The agentic RL stage: engine, orchestrator and trainer as three processes of one thread each (GLM-5 report, section 4.1)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from arcforge.core.runs import atomic_write
+from arcforge.launch.local import LocalLauncher
+from arcforge.pipeline.workspace import Workspace
+from arcforge.rl.asynchronous import NAME, AgenticConfig, Place, train
+from arcforge.rl.policy import Policy
+from arcforge.rl.publish import latest
+from arcforge.pipeline.rollout_worker import FamilyShare, Job
+from arcforge.train.context import read_checkpoint
+
+READY_SECONDS = 120.0
+
+
+def run_agentic(work: Workspace, source: str) -> dict[str, float]:
+    """Start the components, train, stop them in order, write checkpoint, histograms and accounts."""
+    config, folder = work.recipe.agentic_rl, work.folder(NAME)
+    place = Place(
+        folder=folder,
+        trajectories=work.run.trajectories,
+        source=work.checkpoint(source),
+        sink=work.sink,
+        events=work.events,
+        tokenizer=work.tokenizer,
+        seed=work.seed(NAME),
+    )
+    place.stop_file.unlink(missing_ok=True)
+    torch.set_num_threads(1)
+    policy = Policy(read_checkpoint(place.source), config.lr)
+    try:
+        with LocalLauncher(folder / "logs") as launcher:
+            url = start_engine(launcher, config, place)
+            start_orchestrator(launcher, config, place, work, url)
+            outcome = train(config, place, policy, launcher)
+            place.stop_file.touch()
+            launcher.wait("orchestrator", 60.0)
+    finally:
+        torch.set_num_threads(work.recipe.run.threads)
+    atomic_write(folder / "histograms.json", json.dumps(outcome.histograms))
+    atomic_write(folder / "accounts.json", json.dumps(outcome.accounts))
+    work.context(NAME).finish(policy.model)
+    return {"beyond_topk_share": outcome.beyond_topk_share}
+
+
+def start_engine(launcher: LocalLauncher, config: AgenticConfig, place: Place) -> str:
+    """One server process on the stage's first weights; returns its address."""
+    port_file = place.folder / "engine.port"
+    port_file.unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
+    argv += ["--port-file", str(port_file.absolute()), "--slots", str(config.concurrency)]
+    argv += ["--capacity", str(config.context)]
+    launcher.start("engine", argv)
+    launcher.wait_ready("engine", port_file.exists, READY_SECONDS)
+    return f"http://127.0.0.1:{port_file.read_text().strip()}"
+
+
+def start_orchestrator(
+    launcher: LocalLauncher, config: AgenticConfig, place: Place, work: Workspace, url: str
+) -> None:
+    newest = latest(place.weights)
+    base_file = place.folder / "base_version.json"
+    if not base_file.exists():
+        atomic_write(base_file, json.dumps(0 if newest is None else newest.version))
+    job = Job(
+        stage=NAME,
+        families=(FamilyShare(name="swe", group_size=config.group_size, timeout=config.timeout),),
+        engine_url=url,
+        tokenizer=place.source.absolute(),
+        buffer=place.trajectories.absolute(),
+        weights=place.weights.absolute(),
+        folder=place.folder.absolute(),
+        events=work.run.events.absolute(),
+        context=config.context,
+        temperature=config.temperature,
+        batch=config.groups,
+        max_staleness=0 if config.synchronous else config.max_staleness,
+        concurrency=config.concurrency,
+        base_version=json.loads(base_file.read_text()),
+        seed=place.seed,
+    )
+    path = place.folder / "job.json"
+    atomic_write(path, job.model_dump_json())
+    heartbeat = Path(job.folder / "orchestrator.heartbeat")
+    launcher.start("orchestrator", [sys.executable, "-m", "arcforge.pipeline.rollout_worker", str(path)], heartbeat=heartbeat)
+

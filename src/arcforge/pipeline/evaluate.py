@@ -1,0 +1,231 @@
+"""Evaluation of checkpoints: task capabilities, held-out bits per byte, retrieval by length, MTP acceptance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.errors import UserError
+from arcforge.core.messages import Sampling
+from arcforge.core.metrics import Progress
+from arcforge.core.runs import atomic_write
+from arcforge.core.tasks import Family, Split
+from arcforge.core.trajectory import Trajectory
+from arcforge.data.baselines import OrderTwoBytes
+from arcforge.data.batches import Batch
+from arcforge.data.packing import PackedRows, pack
+from arcforge.data.pieces import Pieces, tokenised
+from arcforge.data.retrieval import evaluation_rows, filler_lines, packed
+from arcforge.data.sources import Document
+from arcforge.envs.registry import family
+from arcforge.evals.run import Cell, evaluate, summary
+from arcforge.evals.stats import wilson
+from arcforge.infer.engine import Engine, EngineConfig
+from arcforge.model.checkpoint import load_checkpoint
+from arcforge.model.trunk import GlmMoeDsa
+from arcforge.pipeline.workspace import Workspace
+from arcforge.rl.gateway import Gateway
+from arcforge.rl.local_engine import LocalTokenEngine
+from arcforge.train.objectives import IGNORE
+
+CAPABILITIES = {"agentic": "swe", "reasoning": "reason", "general": "chat"}
+TASK_STAGES = ("sft", "reasoning_rl", "agentic_rl", "general_rl", "distill")
+CONCURRENCY = 64
+LM_BATCH = 16
+LM_ROWS = 256
+DRAFTS = 3
+MTP_TEMPERATURE = 0.8
+MTP_PROMPT, MTP_TOKENS = 96, 64
+
+
+def run_evaluation(work: Workspace) -> dict[str, float]:
+    """Every capability on every stage's checkpoint, on held-out test tasks; one file per checkpoint, so it resumes."""
+    parts = work.folder("evaluate") / "parts"
+    results: dict[str, list[dict[str, Any]]] = {"cells": [], "lm": [], "retrieval": [], "mtp": []}
+    stages = ("pretrain", "midtrain", "sparse", *TASK_STAGES)
+    for stage in stages:
+        path = parts / f"{stage}.json"
+        if not path.exists():
+            atomic_write(path, json.dumps(evaluate_stage(work, stage)))
+        for key, rows in json.loads(path.read_text()).items():
+            results[key] += rows
+    atomic_write(work.folder("evaluate") / "results.json", json.dumps(results, indent=1))
+    return {"checkpoints": len(stages)}
+
+
+def evaluate_stage(work: Workspace, stage: str) -> dict[str, list[dict[str, Any]]]:
+    """What makes sense for one stage's checkpoint."""
+    recipe, model = work.recipe, load_checkpoint(work.checkpoint(stage))
+    row = {"checkpoint": stage}
+    results: dict[str, list[dict[str, Any]]] = {}
+    if stage in ("pretrain", "midtrain", "sparse"):
+        sparse = stage == "sparse"
+        results["lm"] = [{**row, **language_model_report(work, model, sparse)}]
+        results["retrieval"] = [{**row, **cell} for cell in retrieval_report(work, model, sparse)]
+    if stage in ("pretrain", "midtrain", "sparse", "sft"):
+        prompts = held_out_prompts(work, recipe.evaluate.mtp_prompts)
+        results["mtp"] = [{**row, **mtp_report(model, prompts, work.seed("evaluate"))}]
+    if stage in TASK_STAGES:
+        results["cells"] = task_cells(work, model, stage)
+    return results
+
+
+def task_cells(work: Workspace, model: GlmMoeDsa, stage: str) -> list[dict[str, Any]]:
+    cells = []
+    for capability, name in CAPABILITIES.items():
+        made = family(name, work.recipe.run.seed)
+        trajectories = evaluate_family(
+            model,
+            work.tokenizer,
+            made,
+            work.recipe.evaluate.tasks,
+            seed=work.seed("evaluate"),
+            temperature=work.recipe.evaluate.temperature,
+            title=f"evaluate {stage} {capability}",
+        )
+        path = work.folder("evaluate") / "rewards" / f"{stage}-{capability}.json"
+        atomic_write(path, json.dumps([t.reward for t in trajectories]))
+        for cell in summary(trajectories):
+            label = capability if cell.domain == "all" else f"{capability}/{cell.domain}"
+            cells.append({"checkpoint": stage, "capability": label, **_numbers(cell)})
+    return cells
+
+
+def evaluate_family(
+    model: GlmMoeDsa,
+    tokenizer: Tokenizer,
+    made: Family,
+    count: int,
+    *,
+    seed: int,
+    temperature: float,
+    title: str,
+    split: Split = "test",
+    context: int = 512,
+) -> list[Trajectory]:
+    """`count` held-out tasks, one attempt each."""
+    engine = Engine(model, EngineConfig(slots=CONCURRENCY, capacity=context))
+    progress = Progress(title, count, "task")
+
+    async def run() -> list[Trajectory]:
+        gateway = Gateway(LocalTokenEngine(engine), tokenizer, context)
+        tasks = [made.task(split, index) for index in range(count)]
+        try:
+            return await evaluate(
+                tasks,
+                gateway,
+                concurrency=CONCURRENCY,
+                seed=seed,
+                temperature=temperature,
+                on_finished=lambda _: progress.update(1),
+            )
+        finally:
+            await made.close()
+
+    trajectories = asyncio.run(run())
+    progress.close()
+    return trajectories
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, family_name: str, count: int, seed: int = 0, temperature: float = 1.0
+) -> list[Cell]:
+    """`arcforge eval`: one family on one checkpoint folder."""
+    if count < 1:
+        raise UserError(f"--tasks {count}: at least one task is needed")
+    model, tokenizer = load_checkpoint(checkpoint), Tokenizer.load(checkpoint)
+    made = family(family_name, seed)
+    return summary(
+        evaluate_family(model, tokenizer, made, count, seed=seed, temperature=temperature, title=f"eval {family_name}")
+    )
+
+
+@torch.inference_mode()
+def language_model_report(work: Workspace, model: GlmMoeDsa, sparse: bool) -> dict[str, float]:
+    """Bits per byte on held-out modules, over the bytes of the predicted tokens, beside an order-2 byte model's."""
+    corpus, tokenizer = work.corpus, work.tokenizer
+    length = work.recipe.pretrain.length
+    rows = pack(tokenised(corpus.held_out, tokenizer), length, "truncate")[:LM_ROWS]
+    sizes = torch.tensor([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)])
+    nats, size = 0.0, 0
+    for start in range(0, len(rows), LM_BATCH):
+        batch = Batch.of(rows[start : start + LM_BATCH])
+        targets = batch.targets()
+        wanted = targets != IGNORE
+        hidden = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=sparse)).hidden_BTD
+        nats -= float(model.token_logprobs(hidden[wanted], targets[wanted]).sum())
+        size += int(sizes[targets[wanted]].sum())
+    baseline = OrderTwoBytes.fit(d.text for d in corpus.train).bits_per_byte(d.text for d in corpus.held_out)
+    return {"bits_per_byte": nats / math.log(2) / size, "order2_bits_per_byte": baseline, "bytes": size}
+
+
+@torch.inference_mode()
+def retrieval_report(work: Workspace, model: GlmMoeDsa, sparse: bool) -> list[dict[str, Any]]:
+    """Share of needles found by length, with dense attention and, once the indexer is trained, with DSA."""
+    config, pieces = work.recipe.evaluate, Pieces(work.tokenizer)
+    filler = filler_lines([d.text for d in work.corpus.held_out[:20]], work.tokenizer)
+    cells = []
+    for length in config.retrieval_lengths:
+        pairs = min(config.retrieval_pairs, length // 12)
+        rows = evaluation_rows(pieces, length, pairs, config.retrieval_rows, filler)
+        chance = sum(row.chance for row in rows) / len(rows)
+        for attention in ("dense", "dsa") if sparse else ("dense",):
+            correct, total = _answers(model, packed(rows), attention == "dsa")
+            interval = wilson(correct, total)
+            cells.append(
+                {
+                    "attention": attention,
+                    "length": length,
+                    "total": total,
+                    "chance": chance,
+                    **interval.model_dump(),
+                }
+            )
+    return cells
+
+
+def _answers(model: GlmMoeDsa, rows: PackedRows, sparse: bool) -> tuple[int, int]:
+    correct = total = 0
+    for start in range(len(rows)):
+        batch = Batch.of(rows[start : start + 1])
+        targets = batch.targets()
+        wanted = targets != IGNORE
+        hidden = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=sparse)).hidden_BTD[wanted]
+        correct += int((model.lm_head(hidden).argmax(-1) == targets[wanted]).sum())
+        total += int(wanted.sum())
+    return correct, total
+
+
+def held_out_prompts(work: Workspace, count: int) -> list[list[int]]:
+    """Starts of held-out modules, MTP_PROMPT tokens each."""
+    documents: list[Document] = work.corpus.held_out
+    rows = [t.ids[:MTP_PROMPT].tolist() for t in tokenised(documents, work.tokenizer) if len(t) > 2 * MTP_PROMPT]
+    return [rows[i % len(rows)] for i in range(count)] if rows else []
+
+
+def mtp_report(model: GlmMoeDsa, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:
+    """Mean acceptance length (1 + accepted / drafts) and acceptance per position, sampled at 0.8 with 3 drafts."""
+    engine = Engine(model, EngineConfig(slots=16, capacity=MTP_PROMPT + MTP_TOKENS + DRAFTS + 2, drafts=DRAFTS))
+    for i, prompt in enumerate(prompts):
+        sampling = Sampling(max_tokens=MTP_TOKENS, temperature=MTP_TEMPERATURE, seed=seed + i)
+        engine.add(prompt, sampling, str(i))
+    while engine.has_work:
+        for request_id in engine.step():
+            engine.result(request_id)
+    drafts = max(1, engine.drafts)
+    return {
+        "acceptance_length": 1 + sum(engine.accepted) / drafts,
+        "per_position": [accepted / drafts for accepted in engine.accepted],
+        "drafts": engine.drafts,
+    }
+
+
+def _numbers(cell: Cell) -> dict[str, Any]:
+    return cell.model_dump(include={"correct", "total", "value", "low", "high", "failures"})

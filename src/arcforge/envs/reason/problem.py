@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 DIGITS = tuple(range(10))
+LETTERS = "abcdefghkmnpqrstuvwxyz"
 
 
 @dataclass(frozen=True)

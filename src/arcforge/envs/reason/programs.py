@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import random
 
-from arcforge.envs.reason.problem import DIGITS, Problem, other_digits, step
+from arcforge.envs.reason.problem import DIGITS, LETTERS, Problem, other_digits, step
 
-LETTERS = "abcdefghkmnpqrstuvwxyz"
 STATEMENTS = 4
 SHARE_OF_PAIRS = 0.3  # of statements that have two variables, where the values allow
 

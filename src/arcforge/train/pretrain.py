@@ -35,7 +35,7 @@ class PretrainConfig(Config):
     mtp_steps: int = 3
     mtp_weight: float = 0.3
     mtp_rows: float = Field(0.25, gt=0, le=1)
-    previous_token_heads: int = 2
+    copying_init: bool = True
 
     @property
     def steps(self) -> int:
@@ -44,7 +44,7 @@ class PretrainConfig(Config):
 
 def pretrain(config: PretrainConfig, model_config: ModelConfig, corpus: Corpus, context: Context) -> GlmMoeDsa:
     """From scratch, with warm-up and cosine decay."""
-    model = new_model(model_config, context.seed, config.previous_token_heads).train()
+    model = new_model(model_config, context.seed, config.copying_init).train()
     code = pack(tokenised(corpus.train, context.tokenizer), config.length, "truncate")
     sources = {"code": StoredRows(code, context.seed), "drills": drill_rows(context, config.length)}
     plan = Plan(

@@ -71,7 +71,8 @@ class MLA(nn.Module):
         if layout.sparse or layout.indexer_loss:
             assert mask_BTS is not None, "sparse attention needs the visibility mask"
             x_free, q_free = x_BTD.detach(), q_latent_BTR.detach()
-            scores_BTS = self.indexer.scores(x_free, q_free, self.indexer.keys(x_free, layout), layout)
+            with torch.set_grad_enabled(layout.indexer_loss and torch.is_grad_enabled()):
+                scores_BTS = self.indexer.scores(x_free, q_free, self.indexer.keys(x_free, layout), layout)
             if layout.sparse:
                 mask_BTS = select_topk(scores_BTS.detach(), mask_BTS, self.config.index_topk)
         kl_BT = None

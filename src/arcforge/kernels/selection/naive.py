@@ -6,18 +6,37 @@ The maths is in README.md beside this file (DeepSeek-V3.2 report, section 2.1; G
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+QUERY_CHUNK = 64
 
 
 def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor) -> Tensor:
     """I[t, s] = sum_j w[t, j] * relu(q[t, j] . k[s] * D^-0.5), float32 [B, T, S]; `weights` carry the J^-0.5.
 
-    One matrix product per row over all heads; k is never copied per query (what makes transformers' indexer slow).
+    Heads are added up chunk by chunk of queries, so that nothing larger than the result is ever held; |w| goes into the
+    query (relu is positively homogeneous). When T equals S, keys after a chunk's last query are left at 0: they are in
+    the future of every query of the chunk and the caller's mask removes them.
     """
-    B, T, J, D = q_BTJD.shape
-    dots_BXS = torch.bmm(q_BTJD.float().reshape(B, T * J, D), k_BSD.float().transpose(1, 2))
-    relu_BTJS = torch.relu(dots_BXS * D**-0.5).view(B, T, J, -1)
-    return torch.matmul(weights_BTJ.float().unsqueeze(-2), relu_BTJS).squeeze(-2)
+    _, T, J, D = q_BTJD.shape
+    S = k_BSD.shape[1]
+    weights_BTJ = weights_BTJ.float()
+    scaled_BTJD = q_BTJD.float() * (weights_BTJ.abs() * D**-0.5).unsqueeze(-1)
+    sign_BTJ = weights_BTJ.sign()
+    keys_BDS = k_BSD.float().transpose(1, 2)
+    chunks = []
+    for start in range(0, T, QUERY_CHUNK):
+        end = min(T, start + QUERY_CHUNK)
+        visible_BDS = keys_BDS[..., :end] if T == S else keys_BDS
+        total: Tensor | None = None
+        for j in range(J):
+            part = torch.relu(torch.bmm(scaled_BTJD[:, start:end, j], visible_BDS)) * sign_BTJ[:, start:end, j, None]
+            total = part if total is None else total + part
+        assert total is not None
+        chunks.append(F.pad(total, (0, S - total.shape[-1])))
+    return torch.cat(chunks, 1)
 
 
 def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
@@ -29,8 +48,17 @@ def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
     if scores_BTS.shape[-1] <= topk:
         return allowed_BTS
     masked_BTS = scores_BTS.masked_fill(~allowed_BTS, float("-inf"))
-    kth_BT1 = masked_BTS.topk(topk, dim=-1, sorted=True).values[..., -1:]
-    above_BTS = masked_BTS > kth_BT1
-    tied_BTS = masked_BTS == kth_BT1
-    room_BT1 = topk - above_BTS.sum(-1, keepdim=True)
-    return (above_BTS | (tied_BTS & (tied_BTS.cumsum(-1) <= room_BT1))) & allowed_BTS
+    kth_BT1 = masked_BTS.topk(topk, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    chosen_BTS = (masked_BTS >= kth_BT1) & allowed_BTS
+    crowded_BT = chosen_BTS.sum(-1, dtype=torch.int32) > topk
+    if crowded_BT.any():
+        chosen_BTS[crowded_BT] = _break_ties(masked_BTS[crowded_BT], kth_BT1[crowded_BT], topk)
+    return chosen_BTS
+
+
+def _break_ties(scores_NS: Tensor, kth_N1: Tensor, topk: int) -> Tensor:
+    """All scores above the k-th value, then as many equal to it as there is room, lowest index first."""
+    above_NS = scores_NS > kth_N1
+    tied_NS = scores_NS == kth_N1
+    room_N1 = topk - above_NS.sum(-1, keepdim=True, dtype=torch.int32)
+    return above_NS | (tied_NS & (tied_NS.cumsum(-1, dtype=torch.int32) <= room_N1))

@@ -3,7 +3,7 @@ import pytest
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.tasks import Conversation
 from arcforge.data.conversations import beyond_topk_share, pack_conversations, samples_of, tokens_of
-from arcforge.data.packing import Tokens, pack
+from arcforge.data.packing import SHARED, Tokens, pack
 
 TOOL = ToolSpec(name="cat", parameters={"type": "object", "properties": {"path": {"type": "string"}}})
 
@@ -81,7 +81,11 @@ def test_packed_conversations_are_whole(tokenizer):
     samples = [tokens_of(c, tokenizer) for c in conversations]
     rows, left_out = pack_conversations(conversations, tokenizer, 128)
     assert left_out == 0
-    found = {tuple(rows.ids[n][rows.document_ids[n] == d]) for n in range(len(rows)) for d in set(rows.document_ids[n])}
+    found = {
+        (*rows.ids[n][rows.document_ids[n] == SHARED], *rows.ids[n][rows.document_ids[n] == d])
+        for n in range(len(rows))
+        for d in set(rows.document_ids[n])
+    }
     assert {tuple(s.ids) for s in samples} <= found
     assert rows.loss_mask.sum() == sum(int(s.mask.sum()) for s in samples)
     shorter, left_out = pack_conversations(conversations, tokenizer, min(map(len, samples)))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arcforge.data.packing import PADDING, PackedRows, Tokens, offsets_in_document, pack
+from arcforge.data.packing import PADDING, PackedRows, Tokens, pack
 
 sizes = st.lists(st.integers(0, 40), max_size=30)
 lengths = st.integers(2, 33)
@@ -79,7 +79,7 @@ def test_best_fit_chooses_the_tightest_row():
 
 def test_offsets_count_from_the_start_of_the_document_in_the_row():
     rows = pack(numbered([3, 4]), 5, "truncate")
-    assert offsets_in_document(rows).tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 0, 0]]
+    assert rows.positions.tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 0, 0]]
 
 
 def test_concatenate_and_index():

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from arcforge.core.errors import UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
+from arcforge.data.packing import SHARED
 from arcforge.rl.samples import build_batch, group_samples
 
 
@@ -101,10 +102,13 @@ def test_rows_hold_every_sample_whole_and_in_place(shape, reduction):
     for index, sample in enumerate(samples):
         here = batch.rows.document_ids == index
         assert len(set(np.nonzero(here)[0])) == 1
-        assert batch.rows.ids[here].tolist() == sample.ids.tolist()
-        assert batch.rows.loss_mask[here].tolist() == sample.mask.tolist()
-        np.testing.assert_array_equal(batch.logprobs[here], sample.logprobs)
-        np.testing.assert_array_equal(batch.advantages[here], np.where(sample.mask, sample.advantage, 0))
+        row, start = np.nonzero(here)[0][0], batch.shared[index]
+        prefix = batch.rows.ids[row][batch.rows.document_ids[row] == SHARED]
+        assert [*prefix, *batch.rows.ids[here]] == sample.ids.tolist() and len(prefix) == start
+        assert batch.rows.loss_mask[here].tolist() == sample.mask[start:].tolist()
+        np.testing.assert_array_equal(batch.logprobs[here], sample.logprobs[start:])
+        np.testing.assert_array_equal(batch.advantages[here], np.where(sample.mask, sample.advantage, 0)[start:])
     assert batch.weights.sum() == pytest.approx(1, rel=1e-5) and (batch.weights[~batch.rows.loss_mask] == 0).all()
+    assert not any(sample.mask[: batch.shared[i]].any() for i, sample in enumerate(samples))
     marks = batch.scatter([np.arange(len(s.ids)) + 1 for s in samples])
     assert ((marks == 0) == (batch.rows.document_ids < 0)).all()

@@ -15,7 +15,8 @@ from arcforge.chat.template import render
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.messages import Message
 from arcforge.core.tasks import Conversation
-from arcforge.data.packing import PackedRows, Tokens, offsets_in_document, pack
+from arcforge.data.packing import PackedRows, Tokens
+from arcforge.data.sharing import pack_shared
 
 
 def tokens_of(conversation: Conversation, tokenizer: Tokenizer) -> Tokens:
@@ -32,13 +33,14 @@ def samples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Tokens]
 def pack_conversations(
     conversations: Iterable[Conversation], tokenizer: Tokenizer, length: int
 ) -> tuple[PackedRows, int]:
-    """(rows packed by best fit, number of samples left out because they are longer than a row).
+    """(rows in the given order behind the prefix they share, number of samples left out as longer than a row).
 
     A cut conversation would be trained on answers whose question it does not see, so it is left out whole.
     """
     samples = [sample for conversation in conversations for sample in samples_of(conversation, tokenizer)]
     fitting = [sample for sample in samples if len(sample) <= length]
-    return pack(fitting, length, "best_fit", tokenizer.pad_id), len(samples) - len(fitting)
+    rows, _ = pack_shared(fitting, length, tokenizer.pad_id, order=range(len(fitting)))
+    return rows, len(samples) - len(fitting)
 
 
 def beyond_topk_share(rows: PackedRows, topk: int) -> float:
@@ -46,7 +48,7 @@ def beyond_topk_share(rows: PackedRows, topk: int) -> float:
 
     Target t is predicted at t - 1, which may attend to the tokens of its document before t.
     """
-    candidates = offsets_in_document(rows)[rows.loss_mask]
+    candidates = rows.positions[rows.loss_mask]
     return float(np.mean(candidates > topk)) if len(candidates) else 0.0
 
 

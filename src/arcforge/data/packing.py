@@ -19,6 +19,7 @@ import numpy as np
 
 Strategy = Literal["truncate", "best_fit"]
 PADDING = -1
+SHARED = -2
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +49,22 @@ class Tokens:
 class PackedRows:
     """Rows of one length.
 
-    ids: int32 [N, T]. document_ids: int32 [N, T], the number of the document in the packed sequence, -1 for padding.
-    loss_mask: bool [N, T]; loss_mask[n, t] says whether token t may be a target. The first token of a document in a row
-    never is: nothing before it in the row belongs to its document.
+    ids: int32 [N, T]. document_ids: int32 [N, T], the number of the document in the packed sequence, -1 for padding, -2
+    for a prefix that all documents of the row share. loss_mask: bool [N, T]; loss_mask[n, t] says whether token t may be
+    a target. The first token of a document in a row never is: nothing before it in the row belongs to its document alone.
+    positions: int32 [N, T], the token's place in its own document, the shared prefix counted.
     """
 
     ids: np.ndarray
     document_ids: np.ndarray
     loss_mask: np.ndarray
+    positions: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> PackedRows:
-        return PackedRows(self.ids[rows], self.document_ids[rows], self.loss_mask[rows])
+        return PackedRows(self.ids[rows], self.document_ids[rows], self.loss_mask[rows], self.positions[rows])
 
     @property
     def length(self) -> int:
@@ -78,6 +81,7 @@ class PackedRows:
             np.concatenate([part.ids for part in parts]),
             np.concatenate([part.document_ids for part in parts]),
             np.concatenate([part.loss_mask for part in parts]),
+            np.concatenate([part.positions for part in parts]),
         )
 
 
@@ -151,25 +155,31 @@ def _best_fit(pieces: Sequence[_Piece], length: int) -> list[list[_Piece]]:
 
 
 def _fill(rows: Sequence[Sequence[_Piece]], length: int, pad_id: int) -> PackedRows:
-    ids = np.full((len(rows), length), pad_id, dtype=np.int32)
-    document_ids = np.full((len(rows), length), PADDING, dtype=np.int32)
-    loss_mask = np.zeros((len(rows), length), dtype=bool)
+    filled = blank(len(rows), length, pad_id)
     for n, row in enumerate(rows):
         start = 0
         for piece in row:
-            end = start + len(piece.tokens)
-            ids[n, start:end] = piece.tokens.ids
-            document_ids[n, start:end] = piece.document
-            loss_mask[n, start:end] = piece.tokens.mask
-            loss_mask[n, start] = False
-            start = end
-    return PackedRows(ids, document_ids, loss_mask)
+            start = put(filled, n, start, piece.document, piece.tokens, 0)
+    return filled
 
 
-def offsets_in_document(rows: PackedRows) -> np.ndarray:
-    """int32 [N, T]: how many tokens of the same document stand before the token in its row; 0 for padding."""
-    places = np.broadcast_to(np.arange(rows.length, dtype=np.int32), rows.ids.shape)
-    starts = np.ones(rows.ids.shape, dtype=bool)
-    starts[:, 1:] = rows.document_ids[:, 1:] != rows.document_ids[:, :-1]
-    begin = np.maximum.accumulate(np.where(starts, places, 0), axis=1)
-    return np.where(rows.document_ids == PADDING, 0, places - begin).astype(np.int32)
+def blank(rows: int, length: int, pad_id: int) -> PackedRows:
+    """Rows of padding alone."""
+    shape = (rows, length)
+    return PackedRows(
+        np.full(shape, pad_id, dtype=np.int32),
+        np.full(shape, PADDING, dtype=np.int32),
+        np.zeros(shape, dtype=bool),
+        np.zeros(shape, dtype=np.int32),
+    )
+
+
+def put(rows: PackedRows, n: int, start: int, document: int, tokens: Tokens, place: int) -> int:
+    """Write tokens into row n at `start`, as those of a document from its `place` on; returns the end."""
+    end = start + len(tokens)
+    rows.ids[n, start:end] = tokens.ids
+    rows.document_ids[n, start:end] = document
+    rows.loss_mask[n, start:end] = tokens.mask
+    rows.loss_mask[n, start] = False
+    rows.positions[n, start:end] = np.arange(place, place + len(tokens))
+    return end

@@ -51,7 +51,9 @@ def parts_of(config: ModelConfig) -> Parts:
     match = min(config.qk_nope_head_dim, config.q_lora_rank // 2, hidden // 6, config.v_head_dim)
     copy = min(config.v_head_dim, hidden * 2 // 7, config.kv_lora_rank - 2 * match)
     if config.num_hidden_layers < 2 or config.num_attention_heads < 2 or copy < 4 or config.qk_rope_head_dim < 4:
-        raise UserError("pretrain.copying_init needs two layers, two heads, and kv_lora_rank above twice qk_nope_head_dim")
+        raise UserError(
+            "pretrain.copying_init needs two layers, two heads, and kv_lora_rank above twice qk_nope_head_dim"
+        )
     identity = hidden - 1 - 2 * match - copy
     edges = [1, 1 + identity, 1 + identity + match, 1 + identity + 2 * match, hidden]
     return Parts(*(slice(a, b) for a, b in zip(edges, edges[1:], strict=False)), match=match, copy=copy)

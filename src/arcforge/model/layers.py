@@ -65,8 +65,13 @@ def rotate(x_BTHP: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
     return torch.cat((even * cos - odd * sin, odd * cos + even * sin), -1)
 
 
+SHARED = -2
+
+
 def causal_mask(document_ids_BT: Tensor) -> Tensor:
-    """Bool [B, T, T]: key s is visible to query t when s <= t and both belong to the same document."""
+    """Bool [B, T, T]: key s is visible to query t when s <= t and both belong to the same document, or s to a prefix that
+    all documents of the row share (document id -2)."""
     T = document_ids_BT.shape[1]
     causal = torch.ones(T, T, dtype=torch.bool, device=document_ids_BT.device).tril()
-    return (document_ids_BT.unsqueeze(2) == document_ids_BT.unsqueeze(1)) & causal
+    keys_B1T = document_ids_BT.unsqueeze(1)
+    return ((document_ids_BT.unsqueeze(2) == keys_B1T) | (keys_B1T == SHARED)) & causal

@@ -83,11 +83,20 @@ class GlmMoeDsa(nn.Module):
         """Log-probability of each target under the head, float32 [N]."""
         return token_logprobs(hidden_ND, self.lm_head.weight, targets_N)
 
-    def layout(self, document_ids_BT: Tensor, sparse: bool = False, indexer_loss: bool = False) -> Layout:
-        """Layout of packed training rows; positions run over the row, documents see only themselves."""
-        B, T = document_ids_BT.shape
-        positions_BT = torch.arange(T, device=document_ids_BT.device).expand(B, T)
-        cos, sin = rope_angles(positions_BT[:1], self.config.qk_rope_head_dim, self.config.rope_theta)
+    def layout(
+        self,
+        document_ids_BT: Tensor,
+        sparse: bool = False,
+        indexer_loss: bool = False,
+        positions_BT: Tensor | None = None,
+    ) -> Layout:
+        """Layout of packed training rows; documents see themselves and a prefix that the row shares (id -2).
+
+        positions_BT: place of each token in its document; by default the place in the row.
+        """
+        if positions_BT is None:
+            positions_BT = torch.arange(document_ids_BT.shape[1], device=document_ids_BT.device)[None]
+        cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
         return Layout(positions_BT, causal_mask(document_ids_BT), cos, sin, sparse, indexer_loss)
 
     def forward(self, ids_BT: Tensor, layout: Layout) -> Features:

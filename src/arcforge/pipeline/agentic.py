@@ -10,11 +10,11 @@ import torch
 
 from arcforge.core.runs import atomic_write
 from arcforge.launch.local import LocalLauncher
+from arcforge.pipeline.rollout_worker import FamilyShare, Job
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rl.asynchronous import NAME, AgenticConfig, Place, train
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import latest
-from arcforge.pipeline.rollout_worker import FamilyShare, Job
 from arcforge.train.context import read_checkpoint
 
 READY_SECONDS = 120.0
@@ -62,9 +62,7 @@ def start_engine(launcher: LocalLauncher, config: AgenticConfig, place: Place) -
     return f"http://127.0.0.1:{port_file.read_text().strip()}"
 
 
-def start_orchestrator(
-    launcher: LocalLauncher, config: AgenticConfig, place: Place, work: Workspace, url: str
-) -> None:
+def start_orchestrator(launcher: LocalLauncher, config: AgenticConfig, place: Place, work: Workspace, url: str) -> None:
     newest = latest(place.weights)
     base_file = place.folder / "base_version.json"
     if not base_file.exists():
@@ -89,5 +87,6 @@ def start_orchestrator(
     path = place.folder / "job.json"
     atomic_write(path, job.model_dump_json())
     heartbeat = Path(job.folder / "orchestrator.heartbeat")
-    launcher.start("orchestrator", [sys.executable, "-m", "arcforge.pipeline.rollout_worker", str(path)], heartbeat=heartbeat)
-
+    launcher.start(
+        "orchestrator", [sys.executable, "-m", "arcforge.pipeline.rollout_worker", str(path)], heartbeat=heartbeat
+    )

@@ -20,7 +20,10 @@ def describe(recipe: Recipe) -> str:
     counts = count(recipe.model)
     rows = stage_costs(recipe)
     speed = measured_flops(recipe.run.threads) * EFFICIENCY
-    lines = [dump_toml(recipe), f"parameters: {counts.total:,} total, {counts.active:,} active per token, {counts.mtp:,} MTP"]
+    lines = [
+        dump_toml(recipe),
+        f"parameters: {counts.total:,} total, {counts.active:,} active per token, {counts.mtp:,} MTP",
+    ]
     lines.append(f"{'stage':<14}{'tokens':>12}{'TFLOPs':>10}{'seconds':>10}")
     for name, tokens, flops in rows:
         lines.append(f"{name:<14}{tokens:>12,}{flops / 1e12:>10.2f}{flops / speed:>10.0f}")

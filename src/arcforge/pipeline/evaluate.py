@@ -33,7 +33,7 @@ from arcforge.model.trunk import GlmMoeDsa
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
-from arcforge.train.objectives import IGNORE
+from arcforge.train.objectives import IGNORE, layout_of
 
 CAPABILITIES = {"agentic": "swe", "reasoning": "reason", "general": "chat"}
 TASK_STAGES = ("sft", "reasoning_rl", "agentic_rl", "general_rl", "distill")
@@ -159,7 +159,7 @@ def language_model_report(work: Workspace, model: GlmMoeDsa, sparse: bool) -> di
         batch = Batch.of(rows[start : start + LM_BATCH])
         targets = batch.targets()
         wanted = targets != IGNORE
-        hidden = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=sparse)).hidden_BTD
+        hidden = model(batch.ids_BT, layout_of(model, batch, sparse=sparse)).hidden_BTD
         nats -= float(model.token_logprobs(hidden[wanted], targets[wanted]).sum())
         size += int(sizes[targets[wanted]].sum())
     baseline = OrderTwoBytes.fit(d.text for d in corpus.train).bits_per_byte(d.text for d in corpus.held_out)
@@ -197,7 +197,7 @@ def _answers(model: GlmMoeDsa, rows: PackedRows, sparse: bool) -> tuple[int, int
         batch = Batch.of(rows[start : start + 1])
         targets = batch.targets()
         wanted = targets != IGNORE
-        hidden = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=sparse)).hidden_BTD[wanted]
+        hidden = model(batch.ids_BT, layout_of(model, batch, sparse=sparse)).hidden_BTD[wanted]
         correct += int((model.lm_head(hidden).argmax(-1) == targets[wanted]).sum())
         total += int(wanted.sum())
     return correct, total

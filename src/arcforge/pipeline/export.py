@@ -39,7 +39,10 @@ def held_out_ids(work: Workspace) -> torch.Tensor:
 def logprob_gap(work: Workspace, model: torch.nn.Module, reference: torch.nn.Module) -> float:
     """Mean absolute difference of next-token log-probabilities on held-out text."""
     ids = held_out_ids(work)
-    rows = [m.lm_head(m(ids, m.layout(torch.zeros_like(ids), sparse=True)).hidden_BTD).log_softmax(-1) for m in (model, reference)]  # type: ignore[operator]
+    rows = [
+        m.lm_head(m(ids, m.layout(torch.zeros_like(ids), sparse=True)).hidden_BTD).log_softmax(-1)
+        for m in (model, reference)
+    ]  # type: ignore[operator]
     chosen = [row[0, :-1].gather(1, ids[0, 1:, None]) for row in rows]
     return float((chosen[0] - chosen[1]).abs().mean())
 

@@ -38,7 +38,9 @@ def run_recipe(path: Path, overrides: list[str], dry_run: bool = False) -> None:
         write_report(run.path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise UserError(f"{run.path}: {error.strerror}; free space or permissions, then run the same command") from None
+            raise UserError(
+                f"{run.path}: {error.strerror}; free space or permissions, then run the same command"
+            ) from None
         raise
     print(summary(run.path))
     print(f"report: {run.report}")

@@ -99,7 +99,9 @@ def run_general_rl(work: Workspace) -> Report:
     reward_folder = folder / "reward_model"
     if not (reward_folder / "accuracy.json").exists():
         pairs = preference_pairs(PREFERENCE_PAIRS, work.seed("general_rl"))
-        model, accuracy = train_reward_model(recipe.reward_model, pairs, work.checkpoint("sft"), work.context("general_rl"))
+        model, accuracy = train_reward_model(
+            recipe.reward_model, pairs, work.checkpoint("sft"), work.context("general_rl")
+        )
         work.tokenizer.save(reward_folder)
         save_checkpoint(model, reward_folder)
         atomic_write(reward_folder / "accuracy.json", json.dumps({"accuracy": accuracy}))

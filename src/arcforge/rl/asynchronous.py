@@ -30,7 +30,7 @@ from arcforge.rl import advantages
 from arcforge.rl.buffer import BufferReader, Group
 from arcforge.rl.diagnostics import fairness, group_metrics, histograms, merge, staleness_metrics
 from arcforge.rl.losses import LossOutput, check_loss, double_sided
-from arcforge.rl.policy import Policy
+from arcforge.rl.policy import ROW_TOKENS, Policy
 from arcforge.rl.publish import Publisher, latest
 from arcforge.rl.samples import Sample, build_batch, group_samples
 
@@ -103,7 +103,7 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
         staleness = 0 if config.synchronous else config.max_staleness
         groups = _wait_for_groups(config, place, reader, launcher, version, staleness)
         start = time.monotonic()
-        batch = build_batch(samples_of(groups), config.context, place.tokenizer.pad_id, "token_mean")
+        batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), place.tokenizer.pad_id, "token_mean")
         update = policy.update(batch, batch.advantages, lambda *tensors: _loss(config, *tensors))
         step += 1
         members = [t for group in groups for t in group.members]
@@ -162,7 +162,7 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
     return samples
 
 
-def _loss(config: AgenticConfig, train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT) -> LossOutput:  # noqa: ANN001
+def _loss(config: AgenticConfig, train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT) -> LossOutput:
     return double_sided(
         train_BT,
         rollout_BT,
@@ -210,4 +210,3 @@ def _restore(place: Place, policy: Policy) -> tuple[int, dict, list[float]]:
     policy.model.load_state_dict(state["model"])
     policy.optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["histograms"], state["shares"]
-

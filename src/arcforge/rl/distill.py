@@ -41,7 +41,9 @@ def teacher_signal(teachers: Sequence[Teacher]) -> Callable[[Batch], np.ndarray]
     return signal
 
 
-def distillation_loss(train_BT: Tensor, rollout_BT: Tensor, teacher_BT: Tensor, mask_BT: Tensor, weights_BT: Tensor) -> LossOutput:
+def distillation_loss(
+    train_BT: Tensor, rollout_BT: Tensor, teacher_BT: Tensor, mask_BT: Tensor, weights_BT: Tensor
+) -> LossOutput:
     return distillation(train_BT, rollout_BT, teacher_BT, mask_BT, weights_BT=weights_BT)
 
 

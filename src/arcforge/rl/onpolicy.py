@@ -28,7 +28,7 @@ from arcforge.rl.diagnostics import group_metrics, histograms, merge
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
 from arcforge.rl.orchestrator import choose_index
-from arcforge.rl.policy import Loss, Policy, Update
+from arcforge.rl.policy import ROW_TOKENS, Loss, Policy, Update
 from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
 from arcforge.rollout.attempt import attempt
 from arcforge.rollout.record import TrajectoryWriter
@@ -90,7 +90,7 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
         start = time.monotonic()
         groups = runner.run(_rollouts(config, stage, engine, step))
         generated = time.monotonic()
-        batch = build_batch(samples_of(groups), config.context, stage.tokenizer.pad_id, "sample_mean")
+        batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), stage.tokenizer.pad_id, "sample_mean")
         update = policy.update(batch, stage.signal(batch), stage.loss)
         members = [t for group in groups for t in group]
         for key, value in histograms(members, step, update.ratios).items():

@@ -23,6 +23,7 @@ Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], LossOutput]
 """(train [1, N], rollout [1, N], advantages or teacher [1, N], mask [1, N], weights [1, N]) -> LossOutput."""
 
 MICRO_TOKENS = 8192
+ROW_TOKENS = 640
 
 
 @dataclass
@@ -65,7 +66,9 @@ class Policy:
         ids_BT = torch.from_numpy(batch.rows.ids[rows].astype(np.int64))
         documents_BT = torch.from_numpy(batch.rows.document_ids[rows].astype(np.int64))
         mask_BT = torch.from_numpy(batch.rows.loss_mask[rows])
-        hidden_BTD = self.model(ids_BT, self.model.layout(documents_BT, sparse=True)).hidden_BTD
+        positions_BT = torch.from_numpy(batch.rows.positions[rows].astype(np.int64))
+        layout = self.model.layout(documents_BT, sparse=True, positions_BT=positions_BT)
+        hidden_BTD = self.model(ids_BT, layout).hidden_BTD
         before_BT = torch.zeros_like(mask_BT)
         before_BT[:, :-1] = mask_BT[:, 1:]
         train_N = self.model.token_logprobs(hidden_BTD[before_BT], ids_BT[mask_BT])

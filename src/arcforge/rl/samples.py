@@ -14,7 +14,8 @@ import numpy as np
 
 from arcforge.core.errors import UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
-from arcforge.data.packing import PADDING, PackedRows, Tokens, offsets_in_document, pack
+from arcforge.data.packing import PackedRows, Tokens
+from arcforge.data.sharing import pack_shared
 from arcforge.rl.forks import contexts
 
 
@@ -41,26 +42,28 @@ class Sample:
 class Batch:
     """The samples of one training step in rows.
 
+    shared: tokens of each sample that stand in its row's common prefix.
     rows: ids, document_ids (index into `samples`, -1 padding) and loss_mask, [N, T] each. logprobs, advantages, weights:
     float32 [N, T], 0 outside the mask. weights sum to 1 over the step, so the losses of single rows add up.
     """
 
     samples: list[Sample]
     rows: PackedRows
+    shared: list[int]
     logprobs: np.ndarray
     advantages: np.ndarray
     weights: np.ndarray
 
     def scatter(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Values per token of each sample ([n] each, in order of `samples`) to float32 [N, T]; padding gets 0."""
-        return _scatter(self.rows, values)
+        return _scatter(self.rows, self.shared, values)
 
     def beyond_topk_share(self, topk: int) -> float:
         """Share of trained tokens predicted from a position with more than `topk` visible tokens, where sparse
         attention leaves some out; training below that length would never exercise it."""
         trained = self.rows.loss_mask
         # Token t is predicted at position t - 1, which sees t tokens.
-        return float((offsets_in_document(self.rows)[trained] > topk).mean()) if trained.any() else 0.0
+        return float((self.rows.positions[trained] > topk).mean()) if trained.any() else 0.0
 
 
 def group_samples(members: Sequence[Trajectory], advantages: Sequence[float], groups: int) -> list[Sample]:
@@ -89,7 +92,7 @@ def build_batch(
     pad_id: int,
     reduction: Literal["sample_mean", "token_mean"] = "sample_mean",
 ) -> Batch:
-    """Pack samples into rows of `length` tokens by best fit. UserError when one is longer than a row.
+    """Pack samples into rows of `length` tokens, those that begin alike behind their prefix. UserError when one is longer than a row.
 
     sample_mean: a token weighs share / trained tokens of its rollout (GLM-5 report, section 3.2, Eq. 1).
     token_mean: every trained token alike, times the share of its rollout relative to the average.
@@ -100,12 +103,12 @@ def build_batch(
             f"{longest.rollout_id} has {len(longest.ids)} tokens and a row holds {length}; raise the length"
         )
     documents = [Tokens.of(sample.ids, sample.mask) for sample in samples]
-    rows = pack(documents, length, "best_fit", pad_id)
+    rows, shared = pack_shared(documents, length, pad_id)
     mask = rows.loss_mask
-    weights = np.where(mask, _scatter(rows, _weights(samples, reduction)), 0).astype(np.float32)
-    advantages = _scatter(rows, [np.full(len(s.ids), s.advantage) for s in samples])
-    logprobs = _scatter(rows, [sample.logprobs for sample in samples])
-    return Batch(list(samples), rows, np.where(mask, logprobs, 0), np.where(mask, advantages, 0), weights)
+    weights = np.where(mask, _scatter(rows, shared, _weights(samples, reduction)), 0).astype(np.float32)
+    advantages = np.where(mask, _scatter(rows, shared, [np.full(len(s.ids), s.advantage) for s in samples]), 0)
+    logprobs = np.where(mask, _scatter(rows, shared, [sample.logprobs for sample in samples]), 0)
+    return Batch(list(samples), rows, shared, logprobs, advantages, weights)
 
 
 def _sample(rollout_id: str, spans: Sequence[TokenSpan], advantage: float, share: float, tokens: int) -> Sample:
@@ -131,11 +134,11 @@ def _weights(samples: Sequence[Sample], reduction: str) -> list[np.ndarray]:
     return [np.full(len(sample.ids), weight) for sample, weight in zip(samples, per_token)]
 
 
-def _scatter(rows: PackedRows, values: Sequence[np.ndarray]) -> np.ndarray:
+def _scatter(rows: PackedRows, shared: Sequence[int], values: Sequence[np.ndarray]) -> np.ndarray:
     out = np.zeros(rows.ids.shape, dtype=np.float32)
     documents = rows.document_ids.ravel()
     order = np.argsort(documents, kind="stable")  # a document lies in one piece, so its tokens stay in order
-    places = order[np.searchsorted(documents, PADDING, side="right", sorter=order) :]
+    places = order[np.searchsorted(documents, 0, side="left", sorter=order) :]
     if len(places):
-        out.ravel()[places] = np.concatenate(values)
+        out.ravel()[places] = np.concatenate([row[start:] for row, start in zip(values, shared, strict=True)])
     return out

@@ -47,4 +47,3 @@ def control_ids(tokenizer: Tokenizer) -> dict[str, object]:
 
 def read_checkpoint(folder: Path) -> GlmMoeDsa:
     return load_checkpoint(folder).train()
-

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from arcforge.data.batches import Batch
+from arcforge.model.layers import Layout
 from arcforge.model.trunk import Features, GlmMoeDsa
 
 IGNORE = -100
@@ -19,7 +20,7 @@ def language_modelling(
 
     L_MTP = weight / steps * sum_k CE_k, computed on the first `mtp_rows` share of the rows.
     """
-    features = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=sparse))
+    features = model(batch.ids_BT, layout_of(model, batch, sparse=sparse))
     nll = next_token_nll(model, features.hidden_BTD, batch.targets(1))
     loss = nll
     scalars = {"nll": nll}
@@ -38,8 +39,8 @@ def mtp_losses(
 ) -> list[Tensor]:
     """CE of each MTP step; step k joins the embedding of token t + k with the previous step's hidden state of t."""
     rows = max(1, round(share * len(batch.ids_BT)))
-    part = Batch(batch.ids_BT[:rows], batch.document_ids_BT[:rows], batch.loss_mask_BT[:rows])
-    layout = model.layout(part.document_ids_BT, sparse=sparse)
+    part = batch[:rows]
+    layout = layout_of(model, part, sparse=sparse)
     hidden_BTD = features.hidden_BTD[:rows]
     losses = []
     for k in range(1, steps + 1):
@@ -50,7 +51,7 @@ def mtp_losses(
 
 def indexer_warmup(model: GlmMoeDsa, batch: Batch) -> dict[str, Tensor]:
     """Dense warm-up: KL(p || softmax(I)) over all visible keys, MTP layer included; only the indexers train (2.1.1)."""
-    layout = model.layout(batch.document_ids_BT, indexer_loss=True)
+    layout = layout_of(model, batch, indexer_loss=True)
     features = model(batch.ids_BT, layout)
     assert features.indexer_kl_BT is not None
     kl_BT = features.indexer_kl_BT
@@ -64,12 +65,16 @@ def indexer_warmup(model: GlmMoeDsa, batch: Batch) -> dict[str, Tensor]:
 
 def sparse_adaptation(model: GlmMoeDsa, batch: Batch, kl_weight: float) -> dict[str, Tensor]:
     """LM loss through the selected keys, and KL restricted to them; neither reaches the other's parameters (2.1.1)."""
-    features = model(batch.ids_BT, model.layout(batch.document_ids_BT, sparse=True, indexer_loss=True))
+    features = model(batch.ids_BT, layout_of(model, batch, sparse=True, indexer_loss=True))
     assert features.indexer_kl_BT is not None and features.balance is not None
     nll = next_token_nll(model, features.hidden_BTD, batch.targets(1))
     kl = features.indexer_kl_BT[batch.document_ids_BT >= 0].mean()
     loss = nll + kl_weight * kl + BALANCE_WEIGHT * features.balance
     return {"loss": loss, "nll": nll, "indexer_kl": kl, "balance": features.balance}
+
+
+def layout_of(model: GlmMoeDsa, batch: Batch, sparse: bool = False, indexer_loss: bool = False) -> Layout:
+    return model.layout(batch.document_ids_BT, sparse, indexer_loss, batch.positions_BT)
 
 
 def next_token_nll(model: GlmMoeDsa, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:

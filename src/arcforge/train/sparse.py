@@ -30,9 +30,7 @@ class SparseConfig(Config):
     batch_tokens: int = 4096
 
 
-def sparse(
-    config: SparseConfig, data: MidtrainConfig, source: Path, corpus: Corpus, context: Context
-) -> GlmMoeDsa:
+def sparse(config: SparseConfig, data: MidtrainConfig, source: Path, corpus: Corpus, context: Context) -> GlmMoeDsa:
     """Warm-up: lr decays linearly to a twentieth (the report's 5e-3 to 2e-4); adaptation: constant lr, mid-training data."""
     model = read_checkpoint(source)
     specs = matrix_specs(model)

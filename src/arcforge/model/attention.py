@@ -7,10 +7,9 @@ MHA for training, absorbed MQA over the latent cache for generation.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arcforge.kernels.attention.naive import mha, mha_with_distribution, mqa_absorbed
+from arcforge.kernels.attention.naive import attention_distribution, mha, mqa_absorbed
 from arcforge.kernels.selection.naive import index_scores, select_topk
 from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
@@ -78,10 +77,9 @@ class MLA(nn.Module):
         kl_BT = None
         if layout.indexer_loss:
             assert mask_BTS is not None and scores_BTS is not None
-            out_BHTV, target_BTS = mha_with_distribution(q_BHTK, k_BHTK, v_BHTV, mask_BTS, self.scale)
+            target_BTS = attention_distribution(q_BHTK, k_BHTK, mask_BTS, self.scale)
             kl_BT = indexer_divergence(target_BTS, scores_BTS, mask_BTS)
-        else:
-            out_BHTV = mha(q_BHTK, k_BHTK, v_BHTV, mask_BTS, self.scale)
+        out_BHTV = mha(q_BHTK, k_BHTK, v_BHTV, mask_BTS, self.scale)
         return self.o_proj(out_BHTV.transpose(1, 2).flatten(2)), kl_BT
 
     def decode(self, x_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
@@ -123,7 +121,10 @@ class MLA(nn.Module):
 
 
 def indexer_divergence(target_BTS: Tensor, scores_BTS: Tensor, mask_BTS: Tensor) -> Tensor:
-    """KL(p || softmax(I)) per query over the visible (dense warm-up) or selected (sparse stage) keys, float32 [B, T]."""
-    log_index = F.log_softmax(scores_BTS.masked_fill(~mask_BTS, torch.finfo(torch.float32).min), -1)
-    p = target_BTS.masked_fill(~mask_BTS, 0.0)
-    return (torch.special.xlogy(p, p) - p * log_index.masked_fill(~mask_BTS, 0.0)).sum(-1)
+    """KL(p || softmax(I)) per query over the visible (dense warm-up) or selected (sparse stage) keys, float32 [B, T].
+
+    p is 0 outside the mask and sums to 1 inside, so KL = sum p log p - sum p I + log sum exp I.
+    """
+    negentropy_BT = torch.special.xlogy(target_BTS, target_BTS).sum(-1)
+    normaliser_BT = scores_BTS.masked_fill(~mask_BTS, torch.finfo(torch.float32).min).logsumexp(-1)
+    return negentropy_BT - (target_BTS * scores_BTS).sum(-1) + normaliser_BT

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -90,12 +91,17 @@ def read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
         raise UserError(f"{folder}: no model*.safetensors here; a checkpoint folder holds them")
     raw: dict[str, Tensor] = {}
     for file in files:
-        raw.update(load_file(file))
+        try:
+            raw.update(load_file(file))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: cannot be read: {error}") from None
     tensors = {}
     for name, tensor in raw.items():
         if name.endswith("_scale_inv"):
             continue
         if tensor.dtype == torch.float8_e4m3fn:
+            if f"{name}_scale_inv" not in raw:
+                raise UserError(f"{folder}: {name} is FP8 and its tensor {name}_scale_inv is missing")
             tensor = dequantise(tensor, raw[f"{name}_scale_inv"])
         tensors[name] = tensor if _keeps_fp32(name) else tensor.to(dtype)
     return tensors
@@ -103,12 +109,17 @@ def read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def fill(model: GlmMoeDsa, tensors: dict[str, Tensor], where: Path) -> None:
-    """Copy stored tensors into the model; duplicates of shared MTP tensors (older checkpoints) are accepted."""
-    for name, target in _to_hf(model):
+    """Copy stored tensors into the model; duplicates of shared MTP tensors (older checkpoints) are accepted.
+
+    Everything is checked before anything is copied: a folder that does not fit leaves the old weights as they were.
+    """
+    targets = dict(_to_hf(model))
+    for name, target in targets.items():
         if name not in tensors:
             raise UserError(f"{where}: tensor {name} is missing")
         if tensors[name].shape != target.shape:
             raise UserError(f"{where}: {name} is {tuple(tensors[name].shape)}, the config says {tuple(target.shape)}")
+    for name, target in targets.items():
         target.copy_(tensors[name])
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+QUERY_CHUNK = 128
+
 
 def mha(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, mask_BTS: Tensor | None, scale: float) -> Tensor:
     """MHA form for training and prefill, [B, H, T, V]. mask None means causal over equal lengths."""
@@ -17,15 +19,20 @@ def mha(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, mask_BTS: Tensor | None,
     return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSV, attn_mask=mask_BTS.unsqueeze(1), scale=scale)
 
 
-def mha_with_distribution(
-    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, mask_BTS: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """As `mha`, and the head-summed, L1-normalised attention p [B, T, S], detached: the indexer's target."""
-    scores_BHTS = torch.matmul(q_BHTK, k_BHSK.transpose(-1, -2)).float() * scale
-    scores_BHTS = scores_BHTS.masked_fill(~mask_BTS.unsqueeze(1), torch.finfo(torch.float32).min)
-    probs_BHTS = scores_BHTS.softmax(-1)
-    out_BHTV = torch.matmul(probs_BHTS.to(v_BHSV.dtype), v_BHSV)
-    return out_BHTV, probs_BHTS.detach().mean(1)
+@torch.no_grad()
+def attention_distribution(q_BHTK: Tensor, k_BHSK: Tensor, mask_BTS: Tensor, scale: float) -> Tensor:
+    """Head-summed, L1-normalised attention p, float32 [B, T, S], detached: the indexer's target.
+
+    Chunk by chunk of queries; rows are causal (T equals S), so keys after a chunk's last query are not even computed.
+    """
+    T = q_BHTK.shape[2]
+    result_BTS = torch.zeros(mask_BTS.shape, dtype=torch.float32)
+    for start in range(0, T, QUERY_CHUNK):
+        end = min(T, start + QUERY_CHUNK)
+        scores_BHTS = torch.matmul(q_BHTK[:, :, start:end], k_BHSK[:, :, :end].transpose(-1, -2)).float() * scale
+        scores_BHTS.masked_fill_(~mask_BTS[:, None, start:end, :end], torch.finfo(torch.float32).min)
+        result_BTS[:, start:end, :end] = scores_BHTS.softmax(-1).mean(1)
+    return result_BTS.masked_fill_(~mask_BTS, 0.0)
 
 
 def mqa_absorbed(

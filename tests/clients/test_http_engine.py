@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from arcforge.clients.arcforge import EngineControl, HttpTokenEngine, RewardClient
+from arcforge.clients.http import RETRIES, JsonClient
 from arcforge.core.errors import EngineError, RolloutTimeout
 from arcforge.core.messages import Sampling
 from arcforge.core.protocols import TokenEngine
@@ -39,6 +40,7 @@ def test_spans_are_split_where_the_weights_changed(server) -> None:
     (spans, finish), _ = asyncio.run(main())
     assert finish == "stop"
     assert [(span.ids, span.logprobs, span.version) for span in spans] == [([9, 8], [0.0, -0.5], 3), ([4], [-1.0], 4)]
+    assert all(span.source == "model" and span.trained for span in spans)
     (path, body, headers), (_, second, _) = server.requests
     assert path == "/generate" and headers["x-session-id"] == "rollout-1"
     assert body["rid"] != second["rid"] and body["rid"].startswith("rollout-1-")
@@ -140,7 +142,7 @@ def test_silence_is_a_timeout(server) -> None:
 
 
 def test_nobody_there_is_an_engine_error(closed_port: str) -> None:
-    with pytest.raises(EngineError, match="ConnectError"):
+    with pytest.raises(EngineError, match="Cannot connect"):
         asyncio.run(HttpTokenEngine(closed_port, 30).generate([1], SAMPLING))
     with pytest.raises(EngineError, match="nonsense"):
         asyncio.run(HttpTokenEngine("nonsense", 5).generate([1], SAMPLING))
@@ -164,6 +166,71 @@ def test_a_server_that_hangs_up_first_is_asked_again() -> None:
     assert asyncio.run(HttpTokenEngine(url, 5).score([1])) == []
     thread.join(10)
     listener.close()
+
+
+@pytest.mark.parametrize(
+    "sent, told",
+    [
+        (b"garbage\r\n\r\n", "ClientResponseError"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{}", "ClientPayloadError"),
+    ],
+)
+def test_a_server_that_never_answers_whole_is_asked_a_bounded_number_of_times(sent: bytes, told: str) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10)
+    asked = []
+
+    def serve() -> None:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+                if not asked[-1]:
+                    return
+                connection.sendall(sent)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with pytest.raises(EngineError, match=told) as error:
+        asyncio.run(HttpTokenEngine(f"http://127.0.0.1:{listener.getsockname()[1]}", 20).score([1]))
+    assert "\n" not in str(error.value)
+    socket.create_connection(listener.getsockname()).close()
+    thread.join(10)
+    listener.close()
+    assert len(asked) == RETRIES + 2
+
+
+def test_a_header_that_cannot_be_sent_is_an_engine_error(server) -> None:
+    async def main():
+        async with JsonClient(server.url, 5, {"x-api-key": "two\nlines"}) as client:
+            await client.post("/generate", {})
+
+    with pytest.raises(EngineError, match="ValueError"):
+        asyncio.run(main())
+    assert not server.requests
+
+
+def test_an_answer_given_up_on_ends_its_connection(server) -> None:
+    """The server notices, and can stop sampling; the next request is not mixed up with the old answer."""
+    server.handler = lambda path, body: 0.6 if path == "/slow" else {"fast": True}
+
+    async def main():
+        async with JsonClient(server.url, 0.3) as client:
+            with pytest.raises(RolloutTimeout):
+                await client.post("/slow", {})
+            assert await client.post("/fast", {}) == {"fast": True}
+
+    asyncio.run(main())
+    assert len(server.ports) == 2
+
+
+def test_a_client_left_open_ends_with_its_loop_in_silence(server, capfd, caplog) -> None:
+    server.handler = lambda path, body: {"logprobs": [[]]}
+    engine = HttpTokenEngine(server.url, 5)
+    for _ in range(2):
+        asyncio.run(engine.score([1]))
+    del engine
+    assert capfd.readouterr() == ("", "") and not caplog.records
 
 
 def test_control_reaches_every_engine(server, closed_port: str) -> None:

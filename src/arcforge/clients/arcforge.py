@@ -144,7 +144,8 @@ def _spans(ids: list[int], meta: dict[str, Any]) -> list[TokenSpan]:
         if start != position or end <= start:
             raise ValueError("weight_versions do not follow each other")
         logprobs = [float(pair[0]) for pair in pairs[start:end]]
-        spans.append(TokenSpan(ids=ids[start:end], source="model", logprobs=logprobs, version=run["version"]))
+        span = TokenSpan(ids=ids[start:end], source="model", logprobs=logprobs, version=run["version"], trained=True)
+        spans.append(span)
         position = end
     if position != len(ids):
         raise ValueError("weight_versions do not cover output_ids")

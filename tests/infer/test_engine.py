@@ -5,11 +5,12 @@ from collections import Counter
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.infer.engine import Engine, EngineConfig, load_engine
-from arcforge.model.checkpoint import save_checkpoint
+from arcforge.model.checkpoint import _to_hf, save_checkpoint
 from arcforge.model.config import ModelConfig
 from arcforge.model.initialise import new_model
 
@@ -66,6 +67,16 @@ def test_logprobs_equal_the_trainers_forward(model):
         scored = engine.score([prompt + sampled])[0][len(prompt) - 1 :]
         recorded = [x for span in outputs[str(i)].spans for x in span.logprobs]
         assert max(abs(a - b) for a, b in zip(scored, recorded, strict=True)) < 1e-4
+
+
+def test_scores_of_one_token_and_of_none_are_empty(model):
+    engine = Engine(model, EngineConfig(slots=1, capacity=96, prefill_tokens=64))
+    long = [p for p in prompts(6) if len(p) > 1]
+    mixed = [[], *long[:3], [5], [], *long[3:], [7]]
+    scored = engine.score(mixed)
+    assert [len(row) for row in scored] == [max(len(ids) - 1, 0) for ids in mixed]
+    assert [row for row in scored if row] == [pytest.approx(engine.score([ids])[0], abs=1e-5) for ids in long]
+    assert engine.score([]) == [] and engine.score([[]]) == [[]]
 
 
 def test_same_seed_same_tokens_and_stop_ids_end(model):
@@ -147,6 +158,43 @@ def test_running_requests_continue_across_an_update(tmp_path):
         engine.step()
     spans = engine.result("r").spans
     assert [s.version for s in spans] == [0, 5] and [len(s.ids) for s in spans] == [8, 12]
+
+
+def damaged(folder, kind: str) -> None:
+    """Every name before the last stays good, so that copying as one goes would change most of the model."""
+    file = folder / "model-00001-of-00001.safetensors"
+    if kind == "torn file":
+        file.write_bytes(file.read_bytes()[:-100])
+        return
+    tensors = load_file(file)
+    last = [name for name, _ in _to_hf(new_model(CONFIG, seed=2))][-1]
+    if kind == "tensor missing":
+        del tensors[last]
+    elif kind == "scale missing":
+        tensors[last] = tensors[last].to(torch.float8_e4m3fn)
+    else:
+        tensors[last] = tensors[last][:-1]
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize(
+    "kind, told",
+    [
+        ("tensor missing", "is missing"),
+        ("tensor too small", "the config says"),
+        ("scale missing", "scale_inv is missing"),
+        ("torn file", "cannot be read"),
+    ],
+)
+def test_a_bad_update_changes_nothing(tmp_path, kind, told):
+    save_checkpoint(new_model(CONFIG, seed=2), tmp_path)
+    damaged(tmp_path, kind)
+    engine = Engine(new_model(CONFIG, seed=1), EngineConfig(slots=1, capacity=64))
+    before = {name: tensor.clone() for name, tensor in engine.model.state_dict().items()}
+    with pytest.raises(UserError, match=told):
+        engine.update_weights(tmp_path, 5)
+    assert engine.version == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in engine.model.state_dict().items())
 
 
 def test_bad_requests_are_refused(model):

@@ -149,9 +149,16 @@ class Engine:
 
     @torch.inference_mode()
     def score(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities of ids[1:] of each sequence under the current weights, as the trainer computes them."""
+        """Log-probabilities of ids[1:] of each sequence under the current weights, as the trainer computes them.
+
+        A sequence of one token or none has no second one: [].
+        """
+        scored = iter(self._scored([list(ids) for ids in batch if len(ids) > 1]))
+        return [next(scored) if len(ids) > 1 else [] for ids in batch]
+
+    def _scored(self, batch: list[list[int]]) -> list[list[float]]:
         results: list[list[float]] = []
-        for rows in _chunks([list(ids) for ids in batch], self.config.prefill_tokens):
+        for rows in _chunks(batch, self.config.prefill_tokens):
             ids_BT, _ = pad(rows, [0] * len(rows))
             hidden_BTD = self.model(ids_BT, self.model.layout(torch.zeros_like(ids_BT), sparse=True)).hidden_BTD
             values = self.model.token_logprobs(hidden_BTD[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten())

@@ -114,9 +114,7 @@ class TokenApi:
             raise UserError("one of input_ids and batch is needed")
         single = "input_ids" in body
         batch = self._batch([body["input_ids"]] if single else body["batch"], "input_ids" if single else "batch")
-        scored = [ids for ids in batch if len(ids) > 1]
-        rows = iter(await self._engine.score(scored, self._limits.request_timeout) if scored else ())
-        logprobs = [next(rows) if len(ids) > 1 else [] for ids in batch]
+        logprobs = await self._engine.score(batch, self._limits.request_timeout)
         return wire.answer({"logprobs": logprobs[0] if single else logprobs})
 
     async def reward(self, request: Request) -> Response:

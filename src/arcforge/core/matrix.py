@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Group = Literal["trunk", "indexer", "mtp", "reward"]
+
 
 @dataclass(frozen=True)
 class MatrixSpec:
@@ -17,4 +19,4 @@ class MatrixSpec:
 
     kind: Literal["matrix", "expert", "vector"]
     row_slices: tuple[tuple[int, int], ...] = ()
-    group: Literal["trunk", "indexer", "mtp", "reward"] = "trunk"
+    group: Group = "trunk"

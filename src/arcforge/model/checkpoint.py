@@ -69,7 +69,9 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> GlmMoeD
     """Build the model of a folder. UserError names a missing or misshaped tensor. FP8 blocks are dequantised."""
     model = GlmMoeDsa(read_config(folder))
     fill(model, read_tensors(folder, dtype), folder)
-    return model.eval().to(dtype)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)  # buffers stay: the router's bias chooses experts in float32
+    return model.eval()
 
 
 def load_reward_model(folder: Path) -> RewardModel | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from arcforge.core.config import Config
+from arcforge.core.config import Config, build
 from arcforge.core.errors import UserError
 
 REFUSED = {"attention_bias": False, "tie_word_embeddings": False, "mlp_bias": False}
@@ -96,6 +96,8 @@ def read_config(folder: Path) -> ModelConfig:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: missing; a checkpoint folder holds config.json") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
     if data.get("model_type") != "glm_moe_dsa":
         raise UserError(f"{path}: model_type is {data.get('model_type')!r}; only glm_moe_dsa is supported")
     for key, supported in REFUSED.items():
@@ -107,4 +109,4 @@ def read_config(folder: Path) -> ModelConfig:
     if rope.get("rope_type", "default") != "default":
         raise UserError(f"{path}: rope_type {rope['rope_type']!r} is not supported")
     known = {name: data[name] for name in ModelConfig.model_fields if name in data}
-    return ModelConfig.model_validate({**known, "rope_theta": rope["rope_theta"]})
+    return build(ModelConfig, {**known, "rope_theta": rope["rope_theta"]}, str(path))

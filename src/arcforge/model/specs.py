@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from arcforge.core.matrix import MatrixSpec
+from arcforge.core.matrix import Group, MatrixSpec
 from arcforge.model.attention import MLA, Indexer
 from arcforge.model.moe import Experts, Router
 from arcforge.model.trunk import GlmMoeDsa, MTPLayer
@@ -24,9 +24,9 @@ def matrix_specs(model: GlmMoeDsa) -> dict[str, MatrixSpec]:
     return specs
 
 
-def _group(model: GlmMoeDsa, prefix: str) -> str:
+def _group(model: GlmMoeDsa, prefix: str) -> Group:
     module: nn.Module = model
-    group = "trunk"
+    group: Group = "trunk"
     for part in filter(None, prefix.split(".")):
         module = getattr(module, part)
         if isinstance(module, Indexer):

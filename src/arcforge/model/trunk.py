@@ -124,6 +124,7 @@ class GlmMoeDsa(nn.Module):
         """Cached forward of T new tokens per row; hidden after the final norm [B, T, D]."""
         x_BTD = self.embed_tokens(ids_BT)
         for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
             x_BTD = layer.decode(x_BTD, layout, cache)
         return self.norm(x_BTD)
 

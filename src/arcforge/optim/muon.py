@@ -5,6 +5,9 @@ columns))), weight decay 0.1. Muon Split: W_UQ, W_UK and W_UV are orthogonalised
 a time. Matrices of equal shape are orthogonalised in one batch.
 """
 
+# pyright: reportPrivateImportUsage=false
+# (torch types its _foreach functions but does not export them.)
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -70,7 +73,7 @@ class MuonAdamW:
 
     def load_state_dict(self, data: Mapping[str, Any]) -> None:
         self.steps = data["steps"]
-        self.state = {name: dict(tensors) for name, tensors in data["state"].items()}
+        self.state = {name: {k: t.clone() for k, t in slots.items()} for name, slots in data["state"].items()}
 
     def _muon(self, parameters: Mapping[str, nn.Parameter], lr: float) -> None:
         batches: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -94,7 +97,7 @@ class MuonAdamW:
         names = list(parameters)
         if not names:
             return
-        weights = [parameters[n] for n in names]
+        weights: list[Tensor] = [parameters[n] for n in names]
         grads = [w.grad for w in weights if w.grad is not None]
         first = [self._slot(n, "first", p) for n, p in parameters.items()]
         second = [self._slot(n, "second", p) for n, p in parameters.items()]
@@ -103,7 +106,8 @@ class MuonAdamW:
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, grads, grads, 1 - beta2)
         decayed = [w for w in weights if w.ndim >= 2]
-        torch._foreach_mul_(decayed, 1 - lr * self.config.weight_decay) if decayed else None
+        if decayed:
+            torch._foreach_mul_(decayed, 1 - lr * self.config.weight_decay)
         root = torch._foreach_div(second, 1 - beta2**self.steps)
         torch._foreach_sqrt_(root)
         torch._foreach_add_(root, 1e-8)

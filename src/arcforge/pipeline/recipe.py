@@ -20,11 +20,13 @@ from arcforge.train.sparse import SparseConfig
 
 
 class RunConfig(Config):
-    """folder: where everything goes. threads: CPU threads of stages that run in one process."""
+    """folder: where everything goes. threads: CPU threads of stages that run in one process. save_seconds: how much of a
+    training stage a kill may cost, since its state is saved that often."""
 
     folder: str
     seed: int = 0
     threads: int = Field(2, ge=1)
+    save_seconds: float = Field(20.0, ge=0)
 
 
 class JudgeConfig(Config):

@@ -169,6 +169,7 @@ def _on_policy(
         sink=work.sink,
         tokenizer=work.tokenizer,
         seed=work.seed(name),
+        save_seconds=work.recipe.run.save_seconds,
     )
     policy = Policy(read_checkpoint(work.checkpoint(source)), config.lr)
     result = train(config, stage, policy)

@@ -47,7 +47,7 @@ class Workspace:
         return self.recipe.run.seed * 1000 + STAGES.index(stage)
 
     def context(self, stage: str) -> Context:
-        return Context(self.folder(stage), self.tokenizer, self.sink, self.seed(stage))
+        return Context(self.folder(stage), self.tokenizer, self.sink, self.seed(stage), self.recipe.run.save_seconds)
 
     @cached_property
     def corpus(self) -> Corpus:

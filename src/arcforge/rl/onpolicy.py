@@ -33,7 +33,6 @@ from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
 from arcforge.rollout.attempt import attempt
 from arcforge.rollout.record import TrajectoryWriter
 
-SAVE_SECONDS = 20.0
 TASKS = range(1 << 31)
 
 
@@ -51,7 +50,8 @@ class OnPolicyConfig(Config):
 
 @dataclass
 class Stage:
-    """What a run of the loop works on. signal: per step, the advantages or teacher log-probs [N, T] of a batch."""
+    """What a run of the loop works on. signal: per step, the advantages or teacher log-probs [N, T] of a batch.
+    save_seconds: between two saved states."""
 
     name: str
     families: Sequence[Family]
@@ -62,6 +62,7 @@ class Stage:
     sink: JsonLines
     tokenizer: Tokenizer
     seed: int
+    save_seconds: float = 20.0
 
     @property
     def state_file(self) -> Path:
@@ -102,7 +103,7 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
             writer.append(trajectory)
         row = _record(stage, step, groups, update, generated - start, time.monotonic() - generated)
         progress.update(1, reward=row["reward"])
-        if time.monotonic() - saved > SAVE_SECONDS and step < config.steps:
+        if time.monotonic() - saved >= stage.save_seconds and step < config.steps:
             _save(stage, step, policy, result, shares)
             saved = time.monotonic()
     for family in stage.families:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +13,16 @@ from arcforge.model.trunk import GlmMoeDsa
 
 @dataclass
 class Context:
-    """folder: the stage's own. sink: the run's metrics. seed: of this stage."""
+    """folder: the stage's own. sink: the run's metrics. seed: of this stage. save_seconds: between two saved states."""
 
     folder: Path
     tokenizer: Tokenizer
     sink: JsonLines
     seed: int
+    save_seconds: float = 20.0
 
     def state_file(self, phase: str = "all") -> Path:
-        """Where a phase of the stage keeps what it needs to resume."""
+        """Where a phase of the stage keeps what it needs to resume; removed when the stage is done."""
         return self.folder / "trainer" / f"{phase}.pt"
 
     @property
@@ -30,9 +30,8 @@ class Context:
         return self.folder / "checkpoint"
 
     def finish(self, model: GlmMoeDsa) -> None:
-        """Write the stage's checkpoint (float32, with the tokenizer) and drop what was kept to resume."""
+        """Write the stage's checkpoint (float32, with the tokenizer)."""
         write_checkpoint(model, self.tokenizer, self.checkpoint)
-        shutil.rmtree(self.folder / "trainer", ignore_errors=True)
 
 
 def write_checkpoint(model: GlmMoeDsa, tokenizer: Tokenizer, folder: Path, dtype: str = "float32") -> None:

@@ -1,7 +1,7 @@
 """The one training loop: batch -> objective -> backward -> optimizer -> record, resumable at any kill.
 
-State (weights, optimizer momenta, position in the data, step) is written every `save_every` steps under a temporary name
-and renamed; a resumed run takes the same batches and ends with the same bits.
+State (weights, optimizer momenta, position in the data, step) is written every `save_seconds` under a temporary name and
+renamed; a resumed run takes the same batches and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from arcforge.optim.muon import MuonAdamW
 Objective = Callable[[Batch], dict[str, Tensor]]
 """Batch -> named scalars; "loss" is what is minimised, the rest is recorded."""
 
-SAVE_SECONDS = 20.0
-
 
 @dataclass
 class Plan:
@@ -47,8 +45,9 @@ def run(
     rows: Mixture,
     state_file: Path,
     sink: JsonLines,
+    save_seconds: float = 20.0,
 ) -> None:
-    """Train to the end of the plan, from `state_file` when it exists; its last state stays for the stage to delete."""
+    """Train to the end of the plan, from `state_file` when it exists; its last state stays until the stage is done."""
     step = restore(state_file, model, optimizer, rows)
     progress = Progress(plan.title, plan.steps, done=step)
     saved = time.monotonic()
@@ -66,7 +65,7 @@ def run(
         rate = batch.ids_BT.numel() / (time.monotonic() - start)
         sink.write({"stage": plan.title, "step": step, **values, "grad_norm": norm, "tokens_per_second": rate})
         progress.update(1, loss=values["loss"])
-        if time.monotonic() - saved > SAVE_SECONDS or step == plan.steps:
+        if time.monotonic() - saved >= save_seconds or step == plan.steps:
             save(state_file, step, model, optimizer, rows)
             saved = time.monotonic()
     progress.close()

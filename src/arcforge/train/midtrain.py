@@ -55,7 +55,8 @@ def midtrain(config: MidtrainConfig, source: Path, corpus: Corpus, context: Cont
         )
         rows = midtrain_rows(config, corpus, context, length)
         objective = lambda batch: language_modelling(model, batch, sparse=False, **mtp)  # noqa: E731
-        run(plan, model, objective, optimizer, rows, context.state_file(f"{i}-{length}"), context.sink)
+        state = context.state_file(f"{i}-{length}")
+        run(plan, model, objective, optimizer, rows, state, context.sink, context.save_seconds)
     return model
 
 

@@ -63,6 +63,7 @@ def pretrain(config: PretrainConfig, model_config: ModelConfig, corpus: Corpus, 
         Mixture(sources, {"code": 1 - config.drills, "drills": config.drills}),
         context.state_file(),
         context.sink,
+        context.save_seconds,
     )
     return model
 

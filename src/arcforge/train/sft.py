@@ -67,6 +67,7 @@ def sft(
             Mixture(sources, weights),
             context.state_file(),
             context.sink,
+            context.save_seconds,
         )
     return model, {"beyond_topk_share": weighted(shares, list(weights.values()))}
 

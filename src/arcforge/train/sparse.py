@@ -44,11 +44,13 @@ def sparse(config: SparseConfig, data: MidtrainConfig, source: Path, corpus: Cor
         )
         rows = midtrain_rows(data, corpus, context, config.warmup_length)
         state = context.state_file("0-warmup")
-        run(plan, model, lambda batch: indexer_warmup(model, batch), optimizer, rows, state, context.sink)
+        objective = lambda batch: indexer_warmup(model, batch)  # noqa: E731
+        run(plan, model, objective, optimizer, rows, state, context.sink, context.save_seconds)
     with trainable(model, specs, {"trunk", "indexer"}):
         optimizer = MuonAdamW(model, specs, OptimizerConfig(lr=config.lr))
         plan = Plan("sparse-adapt", config.steps, max(1, config.batch_tokens // config.length), lambda step: 1.0)
         rows = midtrain_rows(data, corpus, context, config.length)
         objective = lambda batch: sparse_adaptation(model, batch, config.kl_weight)  # noqa: E731
-        run(plan, model, objective, optimizer, rows, context.state_file("1-adapt"), context.sink)
+        state = context.state_file("1-adapt")
+        run(plan, model, objective, optimizer, rows, state, context.sink, context.save_seconds)
     return model

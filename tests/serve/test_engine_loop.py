@@ -112,8 +112,9 @@ def test_pause_wait_drains_and_refuses_new_requests() -> None:
     async def scenario() -> None:
         engine = ToyEngine()
         async with running(engine) as loop:
+            await loop.pause("keep")  # so that the request is there, unfinished, when the drain begins
             task = asyncio.create_task(loop.generate([1], Sampling(max_tokens=2000), "r"))
-            await until(lambda: engine.running == 1)
+            await until(lambda: engine.has_work)
             await loop.pause("wait")
             assert not engine.has_work
             assert (await task).finish_reason == "length"

@@ -6,7 +6,7 @@ else is our mistake and shows its traceback.
 
 from __future__ import annotations
 
-import errno
+import os
 import shlex
 import sys
 from typing import Any
@@ -17,14 +17,15 @@ from typer.core import TyperGroup
 from arcforge import __version__
 from arcforge.cli import agent, chat, convert, eval, inspect, report, run, serve, trace
 
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-
 
 class Verbs(TyperGroup):
     """Runs a verb; its end is an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        from arcforge.core.errors import UserError  # here, because pydantic behind it is a third of `arcforge --help`
+        from arcforge.core.errors import (
+            DISK,
+            UserError,
+        )  # here, because pydantic behind it is a third of `arcforge --help`
 
         try:
             return super().invoke(ctx)

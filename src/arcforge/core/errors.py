@@ -6,11 +6,15 @@ with 2. `BoundaryError` and its kinds are for rollouts: `rollout` turns them int
 
 from __future__ import annotations
 
+import errno
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 Boundary = Literal["engine", "gateway", "tool", "sandbox", "task", "judge", "timeout"]
+
+# What OSError.errno says when the disk is full, too small a share of it is ours, or it may not be written.
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class UserError(Exception):

@@ -27,16 +27,18 @@ from arcforge.launch import child, heartbeat
 
 POLL_SECONDS = 0.02
 TAIL_LINES = 20
+GRACE = 5.0
+INTERRUPT_GRACE = 2.5  # a person waits
 
 # One thread each: with several processes per core, spinning OpenMP threads cost 20 times the work they do.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
 
 
 class ComponentError(RuntimeError):
-    """A component is not doing its work. `name`, and `tail`: the last lines of its log."""
+    """A component is not doing its work. `name`, `problem`, and `tail`: the last lines of its log."""
 
     def __init__(self, name: str, problem: str, log: Path) -> None:
-        self.name, self.log, self.tail = name, log, _tail(log)
+        self.name, self.problem, self.log, self.tail = name, problem, log, _tail(log)
         super().__init__(f"{name} {problem}; its log {log} ends:\n{self.tail or '(empty)'}")
 
 
@@ -127,7 +129,7 @@ class LocalLauncher:
 
         self._until(ready, component, timeout, "was not ready")
 
-    def stop(self, grace: float = 5.0) -> None:
+    def stop(self, grace: float = GRACE) -> None:
         """SIGTERM, last started first; `grace` seconds for all together; then SIGKILL to the process groups."""
         components = list(reversed(self._components.values()))
         for component in components:
@@ -147,7 +149,7 @@ class LocalLauncher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.stop(INTERRUPT_GRACE if kind is not None and issubclass(kind, KeyboardInterrupt) else GRACE)
 
     def _until(self, done: Callable[[], bool], component: Component, timeout: float, problem: str) -> None:
         deadline = time.monotonic() + timeout

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
-from arcforge.launch.local import LocalLauncher
+from arcforge.launch.local import ComponentError, LocalLauncher
 from arcforge.pipeline.rollout_worker import FamilyShare, Job
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rl.asynchronous import NAME, AgenticConfig, Place, train
@@ -21,7 +22,10 @@ READY_SECONDS = 120.0
 
 
 def run_agentic(work: Workspace, source: str) -> dict[str, float]:
-    """Start the components, train, stop them in order, write checkpoint, histograms and accounts."""
+    """Start the components, train, stop them in order, write checkpoint, histograms and accounts.
+
+    UserError when a component died: nothing is lost, the same command continues.
+    """
     config, folder = work.recipe.agentic_rl, work.folder(NAME)
     place = Place(
         folder=folder,
@@ -42,6 +46,11 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
             outcome = train(config, place, policy, launcher)
             place.stop_file.touch()
             launcher.wait("orchestrator", 60.0)
+    except ComponentError as error:
+        last = error.tail.splitlines()[-1] if error.tail else "nothing in its log"
+        raise UserError(
+            f"{NAME}: {error.name} {error.problem}: {last} ({error.log}); the same command continues"
+        ) from None
     finally:
         torch.set_num_threads(work.recipe.run.threads)
     atomic_write(folder / "histograms.json", json.dumps(outcome.histograms))

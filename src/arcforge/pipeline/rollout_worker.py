@@ -11,7 +11,7 @@ from pathlib import Path
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.clients.arcforge import EngineControl, HttpTokenEngine
-from arcforge.core.errors import BoundaryError, UserError
+from arcforge.core.errors import DISK, BoundaryError, UserError
 from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines
 from arcforge.core.runs import atomic_write
@@ -101,7 +101,9 @@ async def work(job: Job) -> None:
 def main(arguments: list[str]) -> int:
     try:
         asyncio.run(work(Job.model_validate_json(Path(arguments[0]).read_text())))
-    except (UserError, BoundaryError) as error:
+    except (UserError, BoundaryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in DISK:
+            raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from arcforge.core.config import dump_toml
-from arcforge.core.errors import UserError
+from arcforge.core.errors import DISK, UserError
 from arcforge.core.runs import RunFolder, atomic_write
 from arcforge.pipeline.estimate import describe
 from arcforge.pipeline.recipe import Recipe, load_recipe
@@ -24,7 +23,6 @@ from arcforge.pipeline.workspace import STAGES, Workspace
 from arcforge.view.report import write_report
 from arcforge.view.table import summary
 
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 FREE_TO_CHANGE = ("run.folder", "run.save_seconds")
 HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names that `atomic_write` gives to files before they are whole."""

@@ -95,9 +95,9 @@ class Outcome:
 def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLauncher) -> Outcome:
     """Run the stage's steps. The launcher's components are started by the caller; their death raises ComponentError."""
     check_loss("double_sided", asynchronous=True)
-    step, merged, shares = _restore(place, policy)
+    step, version, merged, shares = _restore(place, policy)
     reader = BufferReader(place.trajectories, NAME, step)
-    version = publish(place, policy, None)
+    version = _published(place, policy, version)
     progress = Progress(NAME, config.steps, done=step)
     while step < config.steps:
         staleness = 0 if config.synchronous else config.max_staleness
@@ -114,8 +114,8 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
         if step % config.publish_every == 0:
             if config.reset_optimizer:
                 policy.optimizer.reset_state()
-            _save(place, step, policy, merged, shares)
-            published, version = version, publish(place, policy, version)
+            _save(place, step, version + 1, policy, merged, shares)
+            published, version = version, publish(place, policy)
         else:
             published = version
         row = {
@@ -139,7 +139,14 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
     return Outcome(float(np.mean(shares)) if shares else 0.0, merged, accounts)
 
 
-def publish(place: Place, policy: Policy, version: int | None) -> int:
+def _published(place: Place, policy: Policy, version: int) -> int:
+    """The version of the policy's weights, published now unless they were before a kill: a new number for old weights
+    would make finished rollouts look staler than they are."""
+    newest = latest(place.weights)
+    return version if newest is not None and newest.version == version else publish(place, policy)
+
+
+def publish(place: Place, policy: Policy) -> int:
     """Publish the current weights under the next version number (numbers are never used twice, also after a resume)."""
     newest = latest(place.weights)
     following = 0 if newest is None else newest.version + 1
@@ -196,17 +203,19 @@ def _wait_for_groups(
     return groups
 
 
-def _save(place: Place, step: int, policy: Policy, merged: dict, shares: list[float]) -> None:
+def _save(place: Place, step: int, version: int, policy: Policy, merged: dict, shares: list[float]) -> None:
+    """version: the number under which these weights are published next."""
     buffer = io.BytesIO()
     state = {"step": step, "model": policy.model.state_dict(), "optimizer": policy.optimizer.state_dict()}
-    torch.save({**state, "histograms": merged, "shares": shares}, buffer)
+    torch.save({**state, "version": version, "histograms": merged, "shares": shares}, buffer)
     atomic_write(place.state_file, buffer.getvalue())
 
 
-def _restore(place: Place, policy: Policy) -> tuple[int, dict, list[float]]:
+def _restore(place: Place, policy: Policy) -> tuple[int, int, dict, list[float]]:
+    """(step, version of the weights, histograms, shares); the stage's first weights are version 0."""
     if not place.state_file.exists():
-        return 0, {}, []
+        return 0, 0, {}, []
     state = torch.load(place.state_file, weights_only=True)
     policy.model.load_state_dict(state["model"])
     policy.optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["histograms"], state["shares"]
+    return state["step"], state["version"], state["histograms"], state["shares"]

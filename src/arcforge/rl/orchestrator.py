@@ -34,6 +34,7 @@ from arcforge.rl.publish import Published, latest
 
 POLL_SECONDS = 0.05
 DRAIN_SECONDS = 5.0
+SIGNAL_DRAIN_SECONDS = 0.5
 UPDATE_TRIES = 5
 
 
@@ -145,19 +146,21 @@ class MultiTaskOrchestrator:
         self._stop_file, self._heartbeat, self._base_version = stop_file, Heartbeat(heartbeat), base_version
         self._on_publish, self._observe = on_publish, observe
         self._version, self._stopping, self._waiting, self._failures_in_a_row = -1, False, False, 0
+        self._drain_seconds = DRAIN_SECONDS
         self._running: dict[asyncio.Task[Trajectory], str] = {}
         self._dispatched: Counter[str] = Counter(d.family for d in buffer.ledger.dispatches.values())
         self._slots = asyncio.Semaphore(config.concurrency)
         self._family_slots = {name: asyncio.Semaphore(entry.concurrency) for name, entry in self._entries.items()}
 
-    def stop(self) -> None:
-        """Admit nothing more and leave the loop. Rollouts still running stay in flight in the ledger, for a resume."""
-        self._stopping = True
+    def stop(self, drain: float = DRAIN_SECONDS) -> None:
+        """Admit nothing more and leave the loop. Rollouts that still run after `drain` seconds stay in flight in the ledger,
+        for a resume."""
+        self._stopping, self._drain_seconds = True, drain
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT stop the orchestrator in order. Main thread, inside the running loop."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+            asyncio.get_running_loop().add_signal_handler(number, self.stop, SIGNAL_DRAIN_SECONDS)
 
     async def run(self) -> Counts:
         """Raises TooManyFailures, or what `on_publish` raised after its last try. Returns the books."""
@@ -307,7 +310,7 @@ class MultiTaskOrchestrator:
 
     async def _drain(self) -> None:
         """Give running rollouts a moment to finish: what is written down needs no second run."""
-        deadline = time.monotonic() + DRAIN_SECONDS
+        deadline = time.monotonic() + self._drain_seconds
         while self._running and time.monotonic() < deadline:
             await self._collect(POLL_SECONDS)
             self._heartbeat.beat()

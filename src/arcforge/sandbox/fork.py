@@ -60,7 +60,11 @@ class ForkServer:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    argv, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment
+                    argv,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for us; the server ends with its socket
                 )
         except OSError as error:
             ours.close()

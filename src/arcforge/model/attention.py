@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from arcforge.kernels.attention.naive import attention_distribution, mha, mqa_absorbed
-from arcforge.kernels.selection.naive import index_scores, select_topk
+from arcforge.kernels.selection.naive import index_scores, select_topk, selected_positions
 from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
 from arcforge.model.layers import Layout, RMSNorm, rotate
@@ -86,18 +86,27 @@ class MLA(nn.Module):
         """Absorbed MQA form: T new positions per row over the cached latents."""
         c = self.config
         q_latent_BTR, q_nope_BTHN, q_rope_BTHP = self._queries(x_BTD, layout)
-        latent_BSR, k_rope_BSP = cache.extend(self.layer, *self._latents(x_BTD, layout))
-        keys_BSD = cache.extend_indexer(self.layer, self.indexer.keys(x_BTD, layout))
-        mask_BTS = layout.allowed_BTS
-        assert mask_BTS is not None
-        if layout.sparse and mask_BTS.shape[-1] > c.index_topk:
-            scores_BTS = self.indexer.scores(x_BTD, q_latent_BTR, keys_BSD, layout)
-            mask_BTS = select_topk(scores_BTS, mask_BTS, c.index_topk)
+        cache.write(self.layer, torch.cat(self._latents(x_BTD, layout), -1), self.indexer.keys(x_BTD, layout))
+        keys_BSC, mask_BTS = self._visible_keys(x_BTD, q_latent_BTR, layout, cache)
         w_HXR = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank)
         w_uk_HNR, w_uv_HVR = w_HXR.split((c.qk_nope_head_dim, c.v_head_dim), 1)
-        q_BTHR = torch.einsum("bthn,hnr->bthr", q_nope_BTHN, w_uk_HNR)
-        attended_BTHR = mqa_absorbed(q_BTHR, q_rope_BTHP, latent_BSR, k_rope_BSP, mask_BTS, self.scale)
+        q_BTHC = torch.cat((torch.einsum("bthn,hnr->bthr", q_nope_BTHN, w_uk_HNR), q_rope_BTHP), -1)
+        attended_BTHR = mqa_absorbed(q_BTHC, keys_BSC, c.kv_lora_rank, mask_BTS, self.scale)
         return self.o_proj(torch.einsum("bthr,hvr->bthv", attended_BTHR, w_uv_HVR).flatten(2))
+
+    def _visible_keys(
+        self, x_BTD: Tensor, q_latent_BTR: Tensor, layout: Layout, cache: CacheView
+    ) -> tuple[Tensor, Tensor]:
+        """Cached keys and the mask over them; a single new token reads only what the indexer selected."""
+        mask_BTS, topk = layout.allowed_BTS, self.config.index_topk
+        assert mask_BTS is not None
+        if not layout.sparse or mask_BTS.shape[-1] <= topk:
+            return cache.keys(self.layer), mask_BTS
+        scores_BTS = self.indexer.scores(x_BTD, q_latent_BTR, cache.indexer_keys(self.layer), layout)
+        if mask_BTS.shape[1] > 1:
+            return cache.keys(self.layer), select_topk(scores_BTS, mask_BTS, topk)
+        positions_BK, chosen_BK = selected_positions(scores_BTS[:, 0], mask_BTS[:, 0], topk)
+        return cache.selected_keys(self.layer, positions_BK), chosen_BK[:, None]
 
     def _queries(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         c, (B, T, _) = self.config, x_BTD.shape

@@ -1,4 +1,4 @@
-"""The latent cache of decoding: per layer one latent, one rope key and one indexer key per position and slot."""
+"""The latent cache of decoding: per layer one [latent | rope key] and one indexer key per position and slot."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from arcforge.model.config import ModelConfig
 class LatentCache:
     """Slots x capacity positions for every layer (trunk layers, then the MTP layer).
 
-    latents [L, slots, capacity, kv_lora_rank], rope_keys [L, slots, capacity, qk_rope_head_dim],
-    indexer_keys [L, slots, capacity, index_head_dim]; memory is slots * capacity * (sum of the three) * 4 bytes in fp32.
+    keys [L, slots, capacity, kv_lora_rank + qk_rope_head_dim], indexer_keys [L, slots, capacity, index_head_dim]; memory
+    is slots * capacity * L * (sum of the two widths) * 4 bytes in float32.
     """
 
     def __init__(self, config: ModelConfig, slots: int, capacity: int, dtype: torch.dtype = torch.float32) -> None:
-        layers = config.num_hidden_layers + config.num_nextn_predict_layers
-        shape = (layers, slots, capacity)
-        self.latents = torch.zeros(*shape, config.kv_lora_rank, dtype=dtype)
-        self.rope_keys = torch.zeros(*shape, config.qk_rope_head_dim, dtype=dtype)
+        shape = (config.num_hidden_layers + config.num_nextn_predict_layers, slots, capacity)
+        self.keys = torch.zeros(*shape, config.kv_lora_rank + config.qk_rope_head_dim, dtype=dtype)
         self.indexer_keys = torch.zeros(*shape, config.index_head_dim, dtype=dtype)
         self.slots, self.capacity = slots, capacity
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot to another (a shared prompt is computed once)."""
-        for store in (self.latents, self.rope_keys, self.indexer_keys):
+        for store in (self.keys, self.indexer_keys):
             store[:, target, :length] = store[:, source, :length]
 
 
@@ -38,15 +36,20 @@ class CacheView:
 
     def __init__(self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int) -> None:
         self._cache, self._slots_B, self._span = cache, slots_B, span
-        self._index = (slots_B[:, None].expand_as(positions_BT), positions_BT)
+        self._written = (slots_B[:, None].expand_as(positions_BT), positions_BT)
 
-    def extend(self, layer: int, latent_BTR: Tensor, rope_BTP: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new latents and rope keys; return those of positions 0..span-1: [B, S, R] and [B, S, P]."""
-        return self._swap(self._cache.latents[layer], latent_BTR), self._swap(self._cache.rope_keys[layer], rope_BTP)
+    def write(self, layer: int, keys_BTC: Tensor, indexer_keys_BTD: Tensor) -> None:
+        self._cache.keys[layer].index_put_(self._written, keys_BTC.to(self._cache.keys.dtype))
+        self._cache.indexer_keys[layer].index_put_(self._written, indexer_keys_BTD.to(self._cache.indexer_keys.dtype))
 
-    def extend_indexer(self, layer: int, key_BTD: Tensor) -> Tensor:
-        return self._swap(self._cache.indexer_keys[layer], key_BTD)
+    def indexer_keys(self, layer: int) -> Tensor:
+        """[B, span, index_head_dim]."""
+        return self._cache.indexer_keys[layer, :, : self._span][self._slots_B]
 
-    def _swap(self, store: Tensor, new: Tensor) -> Tensor:
-        store.index_put_(self._index, new.to(store.dtype))
-        return store[:, : self._span][self._slots_B]
+    def keys(self, layer: int) -> Tensor:
+        """[B, span, C]."""
+        return self._cache.keys[layer, :, : self._span][self._slots_B]
+
+    def selected_keys(self, layer: int, positions_BK: Tensor) -> Tensor:
+        """Only the given positions of each row, [B, K, C]."""
+        return self._cache.keys[layer][self._slots_B[:, None], positions_BK]

@@ -35,19 +35,13 @@ def attention_distribution(q_BHTK: Tensor, k_BHSK: Tensor, mask_BTS: Tensor, sca
     return result_BTS.masked_fill_(~mask_BTS, 0.0)
 
 
-def mqa_absorbed(
-    q_latent_BTHR: Tensor,
-    q_rope_BTHP: Tensor,
-    latent_BSR: Tensor,
-    k_rope_BSP: Tensor,
-    mask_BTS: Tensor,
-    scale: float,
-) -> Tensor:
-    """Absorbed MQA form for decoding over the latent cache; returns the attended latents [B, T, H, R]."""
-    B, T, H, R = q_latent_BTHR.shape
-    q_BXC = torch.cat((q_latent_BTHR, q_rope_BTHP), -1).view(B, T * H, -1)
-    k_BSC = torch.cat((latent_BSR, k_rope_BSP), -1)
-    scores_BTHS = torch.bmm(q_BXC, k_BSC.transpose(1, 2)).view(B, T, H, -1).float() * scale
+def mqa_absorbed(q_BTHC: Tensor, keys_BSC: Tensor, rank: int, mask_BTS: Tensor, scale: float) -> Tensor:
+    """Absorbed MQA form for decoding over the latent cache; returns the attended latents [B, T, H, R].
+
+    C = R + P: queries are [absorbed | rope], keys [latent | rope]; the latents (the first `rank` columns) are the values.
+    """
+    B, T, H, C = q_BTHC.shape
+    scores_BTHS = torch.bmm(q_BTHC.reshape(B, T * H, C), keys_BSC.transpose(1, 2)).view(B, T, H, -1).float() * scale
     scores_BTHS = scores_BTHS.masked_fill(~mask_BTS.unsqueeze(2), torch.finfo(torch.float32).min)
-    probs_BXS = scores_BTHS.softmax(-1).to(latent_BSR.dtype).view(B, T * H, -1)
-    return torch.bmm(probs_BXS, latent_BSR).view(B, T, H, R)
+    probs_BXS = scores_BTHS.softmax(-1).to(keys_BSC.dtype).view(B, T * H, -1)
+    return torch.bmm(probs_BXS, keys_BSC[..., :rank]).view(B, T, H, rank)

@@ -55,6 +55,19 @@ def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
     return chosen_BTS
 
 
+def selected_positions(scores_BS: Tensor, allowed_BS: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+    """The same choice as positions [B, K] with a mask [B, K] of the real ones, for one query per row (decoding)."""
+    masked_BS = scores_BS.masked_fill(~allowed_BS, float("-inf"))
+    values_BK, positions_BK = masked_BS.topk(topk, dim=-1)
+    kth_B1 = values_BK[:, -1:]
+    crowded_B = ((masked_BS >= kth_B1) & allowed_BS).sum(-1, dtype=torch.int32) > topk
+    if crowded_B.any():
+        chosen_NS = _break_ties(masked_BS[crowded_B], kth_B1[crowded_B], topk)
+        positions_BK[crowded_B] = chosen_NS.nonzero()[:, 1].view(-1, topk)
+        values_BK[crowded_B] = 0.0
+    return positions_BK, values_BK > float("-inf")
+
+
 def _break_ties(scores_NS: Tensor, kth_N1: Tensor, topk: int) -> Tensor:
     """All scores above the k-th value, then as many equal to it as there is room, lowest index first."""
     above_NS = scores_NS > kth_N1

@@ -22,11 +22,11 @@ class Verbs(TyperGroup):
     """Runs a verb; its end is an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        from arcforge.core.errors import (
-            DISK,
-            UserError,
-        )  # here, because pydantic behind it is a third of `arcforge --help`
+        # Imported here, because pydantic behind it is a third of `arcforge --help`.
+        from arcforge.core.errors import DISK, UserError
 
+        # Read when torch is loaded: on shared cores, idle OpenMP threads that spin cost more than the work.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return super().invoke(ctx)
         except UserError as error:

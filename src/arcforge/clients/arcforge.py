@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +73,29 @@ class HttpTokenEngine:
 
     async def close(self) -> None:
         await self._http.close()
+
+
+class EngineFleet:
+    """Several engines as one `TokenEngine`: a rollout stays on the engine that its id hashes to, and so on its prefix
+    (GLM-5 report, section 4.1.2)."""
+
+    def __init__(self, base_urls: Sequence[str], timeout: float = 600.0) -> None:
+        self._engines = [HttpTokenEngine(url, timeout) for url in base_urls]
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, session: str = ""
+    ) -> tuple[list[TokenSpan], str]:
+        return await self._of(session).generate(prompt_ids, sampling, session)
+
+    async def score(self, ids: Sequence[int]) -> list[float]:
+        return await self._engines[0].score(ids)
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.close()
+
+    def _of(self, session: str) -> HttpTokenEngine:
+        return self._engines[zlib.crc32(session.encode()) % len(self._engines)]
 
 
 class RewardClient:

@@ -1,8 +1,9 @@
-"""The agentic RL stage: engine, orchestrator and trainer as three processes of one thread each (GLM-5 report, section 4.1)."""
+"""The agentic RL stage: engines, orchestrator and trainer as processes of one thread each (GLM-5 report, section 4.1)."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from arcforge.rl.publish import latest
 from arcforge.train.context import read_checkpoint
 
 READY_SECONDS = 120.0
+SPREAD = 1.3  # hashing rollouts over engines is uneven
 
 
 def run_agentic(work: Workspace, source: str) -> dict[str, float]:
@@ -41,8 +43,8 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
     policy = Policy(read_checkpoint(place.source), config.lr)
     try:
         with LocalLauncher(folder / "logs") as launcher:
-            url = start_engine(launcher, config, place)
-            start_orchestrator(launcher, config, place, work, url)
+            urls = tuple(start_engine(launcher, config, place, n) for n in range(config.engines))
+            start_orchestrator(launcher, config, place, work, urls)
             outcome = train(config, place, policy, launcher)
             place.stop_file.touch()
             launcher.wait("orchestrator", 60.0)
@@ -59,19 +61,22 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
     return {"beyond_topk_share": outcome.beyond_topk_share}
 
 
-def start_engine(launcher: LocalLauncher, config: AgenticConfig, place: Place) -> str:
+def start_engine(launcher: LocalLauncher, config: AgenticConfig, place: Place, number: int) -> str:
     """One server process on the stage's first weights; returns its address."""
-    port_file = place.folder / "engine.port"
+    port_file = place.folder / f"engine-{number}.port"
     port_file.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
-    argv += ["--port-file", str(port_file.absolute()), "--slots", str(config.concurrency)]
+    slots = math.ceil(config.concurrency / config.engines * SPREAD)
+    argv += ["--port-file", str(port_file.absolute()), "--slots", str(slots)]
     argv += ["--capacity", str(config.context)]
-    launcher.start("engine", argv)
-    launcher.wait_ready("engine", port_file.exists, READY_SECONDS)
+    launcher.start(f"engine-{number}", argv)
+    launcher.wait_ready(f"engine-{number}", port_file.exists, READY_SECONDS)
     return f"http://127.0.0.1:{port_file.read_text().strip()}"
 
 
-def start_orchestrator(launcher: LocalLauncher, config: AgenticConfig, place: Place, work: Workspace, url: str) -> None:
+def start_orchestrator(
+    launcher: LocalLauncher, config: AgenticConfig, place: Place, work: Workspace, urls: tuple[str, ...]
+) -> None:
     newest = latest(place.weights)
     base_file = place.folder / "base_version.json"
     if not base_file.exists():
@@ -79,7 +84,7 @@ def start_orchestrator(launcher: LocalLauncher, config: AgenticConfig, place: Pl
     job = Job(
         stage=NAME,
         families=(FamilyShare(name="swe", group_size=config.group_size, timeout=config.timeout),),
-        engine_url=url,
+        engine_urls=urls,
         tokenizer=place.source.absolute(),
         buffer=place.trajectories.absolute(),
         weights=place.weights.absolute(),

@@ -25,8 +25,8 @@ class RunConfig(Config):
 
     folder: str
     seed: int = 0
-    threads: int = Field(2, ge=1)
-    save_seconds: float = Field(20.0, ge=0)
+    threads: int = Field(default=2, ge=1)
+    save_seconds: float = Field(default=20.0, ge=0)
 
 
 class JudgeConfig(Config):

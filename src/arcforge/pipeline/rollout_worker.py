@@ -1,6 +1,6 @@
 """The orchestrator as a process: `python -m arcforge.pipeline.rollout_worker JOB.json`. Never imports torch.
 
-The job names the families, the engine's address, the buffer, the published weights and the orchestrator's numbers.
+The job names the families, the engines' addresses, the buffer, the published weights and the orchestrator's numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.clients.arcforge import EngineControl, HttpTokenEngine
+from arcforge.clients.arcforge import EngineControl, EngineFleet
 from arcforge.core.errors import DISK, BoundaryError, UserError
 from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines
@@ -37,7 +37,7 @@ class Job(Value):
 
     stage: str
     families: tuple[FamilyShare, ...]
-    engine_url: str
+    engine_urls: tuple[str, ...]
     tokenizer: Path
     buffer: Path
     weights: Path
@@ -55,7 +55,7 @@ class Job(Value):
 async def work(job: Job) -> None:
     """Run until the stop file appears or a signal arrives; then write the books to accounts.json."""
     events = JsonLines(job.events)
-    engine, control = HttpTokenEngine(job.engine_url), EngineControl([job.engine_url])
+    engine, control = EngineFleet(job.engine_urls), EngineControl(job.engine_urls)
     gateway = Gateway(engine, Tokenizer.load(job.tokenizer), job.context, observe=events.write)
     families = [(share, family(share.name, job.seed)) for share in job.families]
     entries = [

@@ -41,7 +41,7 @@ NAME = "agentic_rl"
 
 class AgenticConfig(Config):
     """groups of group_size per update. eps_low, eps_high: f is zero outside (1 - eps_low, 1 + eps_high). max_staleness:
-    versions a token may lag behind (tau). reset_optimizer: forget the moments after each publication (the report's rule).
+    versions a token may lag behind (tau). engines: processes of one thread, rollouts are spread over them. reset_optimizer: forget the moments after each publication (the report's rule).
     synchronous: a barrier between rollouts and updates with the same placement, for comparison."""
 
     steps: int = 60
@@ -51,10 +51,11 @@ class AgenticConfig(Config):
     temperature: float = 1.0
     eps_low: float = 0.8
     eps_high: float = 3.0
-    max_staleness: int = Field(2, ge=1)
-    publish_every: int = Field(1, ge=1)
+    max_staleness: int = Field(default=2, ge=1)
+    publish_every: int = Field(default=1, ge=1)
     reset_optimizer: bool = False
-    concurrency: int = 96
+    concurrency: int = 128
+    engines: int = Field(default=2, ge=1)
     context: int = 512
     timeout: float = 120.0
     synchronous: bool = False

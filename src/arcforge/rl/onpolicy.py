@@ -44,7 +44,7 @@ class OnPolicyConfig(Config):
     group_size: int = 8
     lr: float = 1e-3
     temperature: float = 1.0
-    context: int = Field(512, ge=64)
+    context: int = Field(default=512, ge=64)
     timeout: float = 120.0
 
 

@@ -70,6 +70,8 @@ def copying_circuit(model: GlmMoeDsa, generator: torch.Generator) -> None:
     embedding = model.embed_tokens.weight
     embedding[:, 0] = math.sqrt(config.hidden_size) * CONSTANT
     embedding[:, parts.identity.stop :] = 0.0
+    # All tokens of one norm, so that C is the same after RMSNorm: the look-back heads would else prefer tokens of small norm.
+    embedding[:, parts.identity] *= size**0.5 / embedding[:, parts.identity].norm(dim=1, keepdim=True)
     model.lm_head.weight.mul_(REST)
     model.lm_head.weight[:, parts.following] += HEAD_GAIN * embedding[:, parts.identity] @ reading.T
     first, second = (layer.self_attn for layer in list(model.layers)[:2])

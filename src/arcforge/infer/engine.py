@@ -36,10 +36,10 @@ from arcforge.model.trunk import GlmMoeDsa
 class EngineConfig(Config):
     """slots: requests decoded at once. capacity: tokens per request, prompt included. drafts: MTP tokens per step (0 = off)."""
 
-    slots: int = Field(64, ge=1)
-    capacity: int = Field(1024, ge=8)
-    drafts: int = Field(0, ge=0, le=8)
-    prefill_tokens: int = Field(8192, ge=64)
+    slots: int = Field(default=64, ge=1)
+    capacity: int = Field(default=1024, ge=8)
+    drafts: int = Field(default=0, ge=0, le=8)
+    prefill_tokens: int = Field(default=8192, ge=64)
 
 
 @dataclass

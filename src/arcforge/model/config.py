@@ -18,7 +18,7 @@ HF_LATENT_NORM_EPS = 1e-6
 class ModelConfig(Config):
     """Sizes of a GLM-5 model (GLM-5 report, Table 10). Defaults are the laptop recipe's."""
 
-    vocab_size: int = Field(2048, ge=32)
+    vocab_size: int = Field(default=2048, ge=32)
     hidden_size: int = 128
     num_hidden_layers: int = 4
     first_k_dense_replace: int = 1

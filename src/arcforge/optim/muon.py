@@ -29,7 +29,7 @@ MOMENTUM = 0.95
 class OptimizerConfig(Config):
     """lr is shared: Muon's update RMS matches AdamW's, so one number serves both."""
 
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     max_grad_norm: float = 1.0

@@ -31,10 +31,10 @@ class PretrainConfig(Config):
     batch_tokens: int = 4096
     length: int = 256
     lr: float = 4e-3
-    drills: float = Field(0.3, ge=0, lt=1)
+    drills: float = Field(default=0.3, ge=0, lt=1)
     mtp_steps: int = 3
     mtp_weight: float = 0.3
-    mtp_rows: float = Field(0.25, gt=0, le=1)
+    mtp_rows: float = Field(default=0.25, gt=0, le=1)
     copying_init: bool = True
 
     @property

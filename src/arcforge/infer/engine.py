@@ -79,7 +79,7 @@ class Engine:
     def __init__(self, model: GlmMoeDsa, config: EngineConfig, reward: RewardModel | None = None) -> None:
         self.model, self.config, self.version = model.eval(), config, 0
         self._cache = LatentCache(model.config, config.slots, config.capacity)
-        self._runner = Runner(self.model, self._cache)
+        self.runner = Runner(self.model, self._cache)
         self._slots = SlotTable(self._cache)
         self._waiting: deque[tuple[str, list[int], Sampling]] = deque()
         self._running: dict[str, Running] = {}
@@ -131,6 +131,12 @@ class Engine:
 
     def result(self, request_id: str) -> Output:
         return self._finished.pop(request_id)
+
+    def sampled(self, request_id: str) -> list[int]:
+        """The tokens so far of a request that was added; empty while it waits, all of them once it has finished."""
+        if request_id in self._finished:
+            return [i for span in self._finished[request_id].spans for i in span.ids]
+        return list(self._running[request_id].ids) if request_id in self._running else []
 
     def discard(self, request_id: str) -> None:
         """Forget a result that nobody will ask for."""
@@ -210,7 +216,7 @@ class Engine:
     def _prefill(self, rows: list[Running]) -> None:
         pieces = [r.prompt[r.slot.length :] for r in rows]
         starts = [r.slot.length for r in rows]
-        hidden_BTD = self._runner.advance([r.slot.index for r in rows], starts, pieces)
+        hidden_BTD = self.runner.advance([r.slot.index for r in rows], starts, pieces)
         for i, (request, piece) in enumerate(zip(rows, pieces, strict=True)):
             request.slot.extend(piece)
             self.stats["prompt_tokens"] += len(piece)
@@ -222,13 +228,13 @@ class Engine:
 
     def _decode(self, rows: list[Running]) -> None:
         pieces = [[r.ids[-1]] for r in rows]
-        hidden_BTD = self._runner.advance([r.slot.index for r in rows], [r.slot.length for r in rows], pieces)
+        hidden_BTD = self.runner.advance([r.slot.index for r in rows], [r.slot.length for r in rows], pieces)
         for request, piece in zip(rows, pieces, strict=True):
             request.slot.extend(piece)
         self._sample(rows, hidden_BTD[:, 0])
 
     def _sample(self, rows: list[Running], hidden_BD: Tensor) -> None:
-        logits_BV = self._runner.logits(hidden_BD)
+        logits_BV = self.runner.logits(hidden_BD)
         samplings = [r.sampling for r in rows]
         probs_BV = distribution(logits_BV, samplings)
         ids_B = draw(probs_BV, [r.sampler.uniform() for r in rows])

@@ -9,6 +9,7 @@ import torch
 
 from arcforge.core.runs import atomic_write
 from arcforge.model.checkpoint import load_checkpoint
+from arcforge.model.trunk import GlmMoeDsa
 from arcforge.pipeline.workspace import Workspace
 from arcforge.train.context import write_checkpoint
 
@@ -36,13 +37,13 @@ def held_out_ids(work: Workspace) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def logprob_gap(work: Workspace, model: torch.nn.Module, reference: torch.nn.Module) -> float:
+def logprob_gap(work: Workspace, model: GlmMoeDsa, reference: GlmMoeDsa) -> float:
     """Mean absolute difference of next-token log-probabilities on held-out text."""
     ids = held_out_ids(work)
     rows = [
         m.lm_head(m(ids, m.layout(torch.zeros_like(ids), sparse=True)).hidden_BTD).log_softmax(-1)
         for m in (model, reference)
-    ]  # type: ignore[operator]
+    ]
     chosen = [row[0, :-1].gather(1, ids[0, 1:, None]) for row in rows]
     return float((chosen[0] - chosen[1]).abs().mean())
 

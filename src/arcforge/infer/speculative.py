@@ -25,16 +25,21 @@ def speculate(engine: Engine, rows: list[Running]) -> None:
     steps = max(0, min(engine.config.drafts, room - 1))
     drafts, draft_probs = _draft(engine, rows, steps)
     pieces = [[r.ids[-1], *draft] for r, draft in zip(rows, drafts, strict=True)]
-    runner = engine._runner
+    runner = engine.runner
     hidden_BTD = runner.advance([r.slot.index for r in rows], [r.slot.length for r in rows], pieces)
-    logits_BTV = runner.logits(hidden_BTD)
+    samplings = [r.sampling for r in rows for _ in range(steps + 1)]
+    logits_NV = runner.logits(hidden_BTD.flatten(0, 1))
+    target_NV = distribution(logits_NV, samplings)
+    tokens = _accept(engine, rows, drafts, draft_probs, target_NV.view(len(rows), steps + 1, -1))
+    padded = [row + row[-1:] * (steps + 1 - len(row)) for row in tokens]
+    chosen = chosen_logprobs(logits_NV, target_NV, torch.tensor(padded).flatten(), samplings)
     for i, request in enumerate(rows):
-        _verify(engine, request, drafts[i], [p[i] for p in draft_probs], hidden_BTD[i], logits_BTV[i])
+        _record(engine, request, tokens[i], chosen[i * (steps + 1) :], hidden_BTD[i])
 
 
 def _draft(engine: Engine, rows: list[Running], steps: int) -> tuple[list[list[int]], list[Tensor]]:
     """Catch the MTP cache up with verified tokens, then sample `steps` draft tokens per row; probabilities [B, V] each."""
-    runner, samplings = engine._runner, [r.sampling for r in rows]
+    runner, samplings = engine.runner, [r.sampling for r in rows]
     slots = [r.slot.index for r in rows]
     for r in rows:
         assert r.hidden_D is not None
@@ -60,34 +65,39 @@ def _draft(engine: Engine, rows: list[Running], steps: int) -> tuple[list[list[i
     return drafts, probabilities
 
 
-def _verify(
-    engine: Engine, request: Running, drafts: list[int], draft_probs: list[Tensor], hidden_TD: Tensor, logits_TV: Tensor
-) -> None:
-    """Accept drafts with probability min(1, p / q); at the first refusal sample from max(p - q, 0), else a bonus token."""
-    target_TV = distribution(logits_TV, [request.sampling] * len(logits_TV))
-    engine.drafts += 1
-    for k, token in enumerate([*drafts, -1]):
+def _accept(
+    engine: Engine, rows: list[Running], drafts: list[list[int]], draft_probs: list[Tensor], target_BTV: Tensor
+) -> list[list[int]]:
+    """Per row the accepted drafts and one more token: a draft is accepted with probability min(1, p / q); at the first
+    refusal the token comes from max(p - q, 0), after the last draft from p."""
+    B, T, _ = target_BTV.shape
+    q_BTV = torch.zeros_like(target_BTV)
+    if drafts[0]:
+        q_BTV[:, :-1] = torch.stack(draft_probs, 1)
+        ids = torch.tensor(drafts)[..., None]
+        p_of = target_BTV[:, :-1].gather(2, ids)[..., 0].tolist()
+        q_of = q_BTV[:, :-1].gather(2, ids)[..., 0].tolist()
+    accepted = [0] * B
+    for i, request in enumerate(rows):
+        while accepted[i] < T - 1 and request.sampler.uniform() * q_of[i][accepted[i]] < p_of[i][accepted[i]]:
+            engine.accepted[accepted[i]] += 1
+            accepted[i] += 1
+    engine.drafts += B
+    at = torch.arange(B), torch.tensor(accepted)
+    residual_BV = (target_BTV[at] - q_BTV[at]).clamp(min=0.0)
+    residual_BV = torch.where(residual_BV.sum(-1, keepdim=True) > 0, residual_BV, target_BTV[at])
+    last = draw(residual_BV, [r.sampler.uniform() for r in rows]).tolist()
+    return [[*draft[:n], token] for draft, n, token in zip(drafts, accepted, last, strict=True)]
+
+
+def _record(engine: Engine, request: Running, tokens: list[int], logprobs: list[float], hidden_TD: Tensor) -> None:
+    """Append verified tokens until the request ends; each is paired with the hidden state it was predicted from."""
+    for k, token in enumerate(tokens):
         request.slot.extend([request.ids[-1]])
-        p_V = target_TV[k]
-        accepted = False
-        if token >= 0:
-            q = float(draft_probs[k][token])
-            accepted = request.sampler.uniform() * q < float(p_V[token])
-            engine.accepted[k] += accepted
-        if not accepted:
-            token = _corrected(request, p_V, draft_probs[k] if token >= 0 else None)
         request.hidden_D = hidden_TD[k]
-        logprob = chosen_logprobs(logits_TV[k : k + 1], target_TV[k : k + 1], torch.tensor([token]), [request.sampling])
-        if engine.append(request, token, logprob[0]) or not accepted:
+        if engine.append(request, token, logprobs[k]) or k == len(tokens) - 1:
             return
         request.pending.append((token, hidden_TD[k]))
-
-
-def _corrected(request: Running, p_V: Tensor, q_V: Tensor | None) -> int:
-    residual = p_V if q_V is None else (p_V - q_V).clamp(min=0.0)
-    if float(residual.sum()) <= 0.0:
-        residual = p_V
-    return int(draw(residual[None], [request.sampler.uniform()]))
 
 
 def _padded(rows: list[list[Tensor]]) -> Tensor:

@@ -87,8 +87,9 @@ def test_packed_documents_do_not_see_each_other(pair):
     before = model(ids, model.layout(documents, sparse=True)).hidden_BTD
     ids[0, 3] = (ids[0, 3] + 1) % 96
     after = model(ids, model.layout(documents, sparse=True)).hidden_BTD
-    assert torch.equal(before[:, 18:], after[:, 18:])
-    assert not torch.equal(before[:, :18], after[:, :18])
+    # Not bit for bit: experts that lose or gain a token multiply matrices of another size.
+    assert torch.allclose(before[:, 18:], after[:, 18:], atol=1e-5)
+    assert (before[:, 3:18] - after[:, 3:18]).abs().amax(-1).min() > 1e-3
 
 
 def test_counts_are_the_stored_elements(pair):

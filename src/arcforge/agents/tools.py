@@ -33,10 +33,12 @@ TOOLS: tuple[ToolSpec, ...] = (
     _spec("list", ""),
     _spec("read", "", "path"),
     _spec("search", "files with text", "text"),
-    _spec("edit", "replace old by new", "path", "old", "new"),
+    _spec("edit", "replace in last file read", "old", "new"),
     _spec("submit", ""),
 )
 ARGUMENTS = {spec.name: tuple(spec.parameters.get("properties", ())) for spec in TOOLS}
+OPTIONAL = {"edit": ("path",)}
+"""Accepted but not advertised: `edit` works on the file read last unless it is told another."""
 
 
 async def list_files(sandbox: Sandbox) -> str:
@@ -82,6 +84,7 @@ class Toolbox:
     def __init__(self, sandbox: Sandbox, run_tests: Callable[[], Awaitable[str]]) -> None:
         self._sandbox, self._run_tests = sandbox, run_tests
         self.done = False
+        self._last_read = ""
 
     async def call(self, call: ToolCall) -> str:
         """The answer to one call, at most ANSWER_CHARS long. Raises SandboxError or ToolError when machinery breaks."""
@@ -89,7 +92,8 @@ class Toolbox:
         if wanted is None:
             return NO_TOOL
         arguments = call.arguments
-        if set(arguments) != set(wanted) or not all(isinstance(value, str) for value in arguments.values()):
+        given = set(arguments) - set(OPTIONAL.get(call.name, ()))
+        if given != set(wanted) or not all(isinstance(value, str) for value in arguments.values()):
             return BAD_ARGUMENTS
         text = await self._run(call.name, arguments)
         return text if len(text) <= ANSWER_CHARS else f"{text[:ANSWER_CHARS]}\n(cut)"
@@ -101,11 +105,12 @@ class Toolbox:
             case "list":
                 return await list_files(self._sandbox)
             case "read":
+                self._last_read = arguments["path"]
                 return await read(self._sandbox, **arguments)
             case "search":
                 return await search(self._sandbox, **arguments)
             case "edit":
-                return await edit(self._sandbox, **arguments)
+                return await edit(self._sandbox, **{"path": self._last_read, **arguments})
             case _:
                 self.done = True
                 return OK

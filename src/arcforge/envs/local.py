@@ -11,6 +11,7 @@ from arcforge.agents.tools import TOOLS, Toolbox
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import Verdict
+from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.prompts import SYSTEM
 from arcforge.envs.swe.repository import TEST_FILE
 from arcforge.envs.swe.task import MAX_TOKENS, MAX_TURNS, THINKING
@@ -77,6 +78,22 @@ class LocalEpisode:
         """Unified diff from the folder as it was copied to the copy as it is now; `git apply` reads it."""
         return diff(self._before, read_texts(self.sandbox.root))
 
+    def write_back(self) -> list[str]:
+        """Put the files that the agent changed or made into the folder; their relative paths.
+
+        UserError, and nothing is written, when one of them changed in the folder meanwhile. Line ends and permissions of
+        a changed file stay as they were.
+        """
+        folder, after = self._task.folder, read_texts(self.sandbox.root)
+        changed = [path for path in sorted(after) if after[path] != self._before.get(path)]
+        now = read_texts(folder)
+        for path in changed:
+            if now.get(path) != self._before.get(path):
+                raise UserError(f"{folder / path}: changed while the agent worked; nothing was written")
+        for path in changed:
+            _write(folder / path, after[path])
+        return changed
+
     async def grade(self, messages: Sequence[Message]) -> Verdict:
         """1.0 iff the tests pass now. Edited tests count as edited: look at the diff."""
         passed, text = await self._run()
@@ -100,3 +117,11 @@ class LocalEpisode:
             return False, "timeout"
         lines = (result.stdout + result.stderr).strip().splitlines()
         return result.exit_code == 0, "\n".join(lines[-ANSWER_LINES:]) or f"exit code {result.exit_code}"
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file's text, whole or not at all."""
+    mode = path.stat().st_mode if path.exists() else 0o644
+    crlf = path.exists() and b"\r\n" in path.read_bytes()
+    atomic_write(path, text.replace("\n", "\r\n") if crlf else text)
+    path.chmod(mode)

@@ -105,7 +105,7 @@ class _Script:
         self._step("test", "run tests", self.test_answer)
 
     def _edit(self, new: str) -> None:
-        self._step("edit", f"{self.now} to {new}", OK, path=self.repository.bug_file, old=self.now, new=new)
+        self._step("edit", f"{self.now} to {new}", OK, old=self.now, new=new)
         self.now = new
 
     def _miss(self) -> None:
@@ -113,7 +113,7 @@ class _Script:
         path = self.repository.bug_file
         old = self.rng.choice([text for text in EXPRESSIONS if text not in self.repository.files[path]])
         new = self.rng.choice([text for text in EXPRESSIONS if text != old])
-        self._step("edit", f"{old} to {new}", NOT_FOUND, trained=False, path=path, old=old, new=new)
+        self._step("edit", f"{old} to {new}", NOT_FOUND, trained=False, old=old, new=new)
 
     def _step(self, name: str, thought: str, answer: str, *, trained: bool = True, **arguments: str) -> None:
         self._say(name, thought, trained=trained, **arguments)

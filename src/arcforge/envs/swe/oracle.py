@@ -24,7 +24,7 @@ def oracle(request: CompletionRequest) -> Message:
     shown = re.findall(r"return (\S+)", text)[0]
     tried = [shown, *(call.arguments["new"] for call, _ in steps if call.name == "edit")]
     new = next(expression for expression in EXPRESSIONS if expression not in tried)
-    return _call("edit", path=path, old=tried[-1], new=new)
+    return _call("edit", old=tried[-1], new=new)
 
 
 def _steps(request: CompletionRequest) -> list[tuple[ToolCall, str]]:

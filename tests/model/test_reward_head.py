@@ -52,7 +52,9 @@ def test_the_score_is_the_head_on_the_trunks_last_hidden_state(model, rows):
     ids = rows[2][None]
     with torch.no_grad():
         hidden = model.trunk(ids, model.trunk.layout(torch.zeros_like(ids), sparse=True)).hidden_BTD
-    assert scores(model, ids, (12,)).item() == pytest.approx(float(model.score.weight @ hidden[0, -1]), abs=1e-5)
+    assert scores(model, ids, (12,)).item() == pytest.approx(
+        float(model.score.weight.detach() @ hidden[0, -1]), abs=1e-5
+    )
 
 
 def test_what_comes_before_the_end_counts(model, rows):

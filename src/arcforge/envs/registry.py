@@ -8,9 +8,15 @@ from arcforge.core.errors import UserError
 from arcforge.core.tasks import Family
 from arcforge.envs.chat.family import ChatFamily
 from arcforge.envs.reason.family import ReasonFamily
+from arcforge.envs.recall.family import RecallFamily
 from arcforge.envs.swe.family import SweFamily
 
-FAMILIES: dict[str, Callable[[int], Family]] = {"reason": ReasonFamily, "swe": SweFamily, "chat": ChatFamily}
+FAMILIES: dict[str, Callable[[int], Family]] = {
+    "swe": SweFamily,
+    "reason": ReasonFamily,
+    "chat": ChatFamily,
+    "recall": RecallFamily,
+}
 
 
 def family(name: str, seed: int = 0) -> Family:

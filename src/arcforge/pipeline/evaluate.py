@@ -35,7 +35,7 @@ from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
 from arcforge.train.objectives import IGNORE, layout_of
 
-CAPABILITIES = {"agentic": "swe", "reasoning": "reason", "general": "chat"}
+CAPABILITIES = {"agentic": "swe", "reasoning": "reason", "general": "chat", "recall": "recall"}
 TASK_STAGES = ("sft", "reasoning_rl", "agentic_rl", "general_rl", "distill")
 CONCURRENCY = 64
 LM_BATCH = 16
@@ -139,7 +139,7 @@ def evaluate_checkpoint(
 ) -> list[Cell]:
     """`arcforge eval`: one family on one checkpoint folder."""
     if count < 1:
-        raise UserError(f"--tasks {count}: at least one task is needed")
+        raise UserError(f"--count {count}: at least one task is needed")
     model, tokenizer = load_checkpoint(checkpoint), Tokenizer.load(checkpoint)
     made = family(family_name, seed)
     return summary(

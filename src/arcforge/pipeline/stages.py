@@ -115,9 +115,10 @@ def run_general_rl(work: Workspace) -> Report:
 
 
 def run_distill(work: Workspace) -> Report:
-    """On-policy cross-stage distillation: the student starts from general RL (GLM-5 report, section 3.5)."""
+    """On-policy cross-stage distillation: the student starts from general RL (GLM-5 report, section 3.5). Each teacher's
+    prompts are those of its own training: the SFT teacher's are a family that no RL stage trains."""
     seed = work.recipe.run.seed
-    stages = {"sft": "swe", "reasoning_rl": "reason", "general_rl": "chat"}
+    stages = {"sft": "recall", "reasoning_rl": "reason", "general_rl": "chat"}
     if work.recipe.distill_teachers.agentic_teacher:
         stages["agentic_rl"] = "swe"
     teachers = [Teacher(name, family(domain, seed), _engine(work.checkpoint(name))) for name, domain in stages.items()]

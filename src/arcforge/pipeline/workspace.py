@@ -58,5 +58,5 @@ class Workspace:
         return Tokenizer.load(self.checkpoint("tokenizer"))
 
     def families(self) -> list[Family]:
-        """The three capabilities, in the order of `sft.weights`."""
-        return [family(name, self.recipe.run.seed) for name in ("swe", "reason", "chat")]
+        """The capabilities, in the order of `sft.weights`."""
+        return [family(name, self.recipe.run.seed) for name in ("swe", "reason", "chat", "recall")]

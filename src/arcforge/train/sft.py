@@ -23,14 +23,14 @@ FLOOR = 0.1
 
 
 class SftConfig(Config):
-    """conversations per family; weights: share of rows per family, in the order swe, reason, chat."""
+    """conversations per family; weights: share of rows per family, in the order swe, reason, chat, recall."""
 
     conversations: int = 6000
     tokens: int = 2_000_000
     batch_tokens: int = 4096
     length: int = 512
     lr: float = 2e-3
-    weights: tuple[float, float, float] = (0.5, 0.3, 0.2)
+    weights: tuple[float, float, float, float] = (0.4, 0.3, 0.15, 0.15)
     mtp_steps: int = 1
     mtp_weight: float = 0.1
 

@@ -1,0 +1,1 @@
+"""Questions about a list that was given before; see README.md."""

@@ -12,21 +12,22 @@ HELP = """Write a checkpoint in another number format.
 \b
 Examples:
   arcforge convert runs/laptop/stages/09-distill/checkpoint glm-small-fp8 --dtype fp8
-  arcforge convert glm-small-fp8 glm-small-bf16 --dtype bf16
+  arcforge convert glm-small-fp8 glm-small-bf16 --dtype bfloat16
 """
 
 
 class Dtype(StrEnum):
-    bf16 = "bf16"
+    bfloat16 = "bfloat16"
     fp8 = "fp8"
-    fp32 = "fp32"
+    float32 = "float32"
 
 
 def main(
     source: Annotated[Path, typer.Argument(help="The checkpoint to read.")],
     target: Annotated[Path, typer.Argument(help="The folder to write.")],
-    dtype: Annotated[Dtype, typer.Option(help="The number format of the weights.")] = Dtype.bf16,
+    dtype: Annotated[Dtype, typer.Option(help="The number format of the weights.")] = Dtype.bfloat16,
 ) -> None:
     from arcforge.model.convert import convert
 
     convert(source, target, dtype.value)
+    typer.echo(target)

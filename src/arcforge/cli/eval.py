@@ -21,8 +21,11 @@ def main(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder.")],
     family: Annotated[str, typer.Option(help="The family of tasks.")],
     count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the tasks and of the sampling.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
 ) -> None:
+    from arcforge.evals.table import matrix
     from arcforge.pipeline.evaluate import evaluate_checkpoint
-    from arcforge.view.table import matrix_table
 
-    typer.echo(matrix_table(evaluate_checkpoint(checkpoint, family, count)))
+    cells = evaluate_checkpoint(checkpoint, family, count, seed, temperature)
+    typer.echo(matrix({str(checkpoint): {cell.domain: cell for cell in cells}}, corner="per cent, 95% interval"))

@@ -15,7 +15,7 @@ demo: setup
 	.venv/bin/arcforge run recipes/laptop.toml
 
 test: setup
-	.venv/bin/pytest -n 2
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2
 
 lint: setup
 	.venv/bin/ruff check

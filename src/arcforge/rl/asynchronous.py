@@ -41,8 +41,9 @@ NAME = "agentic_rl"
 
 class AgenticConfig(Config):
     """groups of group_size per update. eps_low, eps_high: f is zero outside (1 - eps_low, 1 + eps_high). max_staleness:
-    versions a token may lag behind (tau). engines: processes of one thread, rollouts are spread over them. reset_optimizer: forget the moments after each publication (the report's rule).
-    synchronous: a barrier between rollouts and updates with the same placement, for comparison."""
+    versions a token may lag behind (tau). engines: processes of one thread, over which rollouts are spread.
+    reset_optimizer: forget the moments after each publication (the report's rule). synchronous: a barrier between
+    rollouts and updates with the same placement, for comparison."""
 
     steps: int = 60
     groups: int = 16

@@ -26,11 +26,12 @@ from arcforge.core.metrics import JsonLines, Progress
 from arcforge.core.runs import atomic_write
 from arcforge.launch.local import LocalLauncher
 from arcforge.model.checkpoint import save_checkpoint
+from arcforge.optim.schedule import linear
 from arcforge.rl import advantages
 from arcforge.rl.buffer import BufferReader, Group
 from arcforge.rl.diagnostics import fairness, group_metrics, histograms, merge, staleness_metrics
 from arcforge.rl.losses import LossOutput, check_loss, double_sided
-from arcforge.rl.policy import ROW_TOKENS, Policy
+from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Policy
 from arcforge.rl.publish import Publisher, latest
 from arcforge.rl.samples import Sample, build_batch, group_samples
 
@@ -103,10 +104,13 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
     progress = Progress(NAME, config.steps, done=step)
     while step < config.steps:
         staleness = 0 if config.synchronous else config.max_staleness
-        groups = _wait_for_groups(config, place, reader, launcher, version, staleness)
+        groups = _complete(reader, _wait_for_groups(config, place, reader, launcher, version, staleness))
+        if not groups:
+            continue
         start = time.monotonic()
         batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), place.tokenizer.pad_id, "token_mean")
-        update = policy.update(batch, batch.advantages, lambda *tensors: _loss(config, *tensors))
+        scale = linear(step, config.steps, 1.0, LAST_LR)
+        update = policy.update(batch, batch.advantages, lambda *tensors: _loss(config, *tensors), scale)
         step += 1
         members = [t for group in groups for t in group.members]
         for key, value in histograms(members, version, update.ratios).items():
@@ -139,6 +143,13 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
     accounts = {**reader.ledger.counts().model_dump(), "fairness": fairness(reader.ledger)}
     reader.close()
     return Outcome(float(np.mean(shares)) if shares else 0.0, merged, accounts)
+
+
+def _complete(reader: BufferReader, groups: Sequence[Group]) -> list[Group]:
+    """Groups with more than half of their members valid; the others are dropped with that reason (section 4.1.2)."""
+    broken = [group for group in groups if 2 * len(group.members) <= group.size]
+    reader.drop([t.rollout_id for group in broken for t in group.members], "group_incomplete")
+    return [group for group in groups if group not in broken]
 
 
 def _published(place: Place, policy: Policy, version: int) -> int:

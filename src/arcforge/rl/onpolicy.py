@@ -23,12 +23,13 @@ from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Family
 from arcforge.core.trajectory import Trajectory
 from arcforge.infer.engine import Engine, EngineConfig
+from arcforge.optim.schedule import linear
 from arcforge.rl import advantages
 from arcforge.rl.diagnostics import group_metrics, histograms, merge
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
 from arcforge.rl.orchestrator import choose_index
-from arcforge.rl.policy import ROW_TOKENS, Loss, Policy, Update
+from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Loss, Policy, Update
 from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
 from arcforge.rollout.attempt import attempt
 from arcforge.rollout.record import TrajectoryWriter
@@ -92,7 +93,8 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
         groups = runner.run(_rollouts(config, stage, engine, step))
         generated = time.monotonic()
         batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), stage.tokenizer.pad_id, "sample_mean")
-        update = policy.update(batch, stage.signal(batch), stage.loss)
+        scale = linear(step, config.steps, 1.0, LAST_LR)
+        update = policy.update(batch, stage.signal(batch), stage.loss, scale)
         members = [t for group in groups for t in group]
         for key, value in histograms(members, step, update.ratios).items():
             result[key] = merge(result.get(key), value)

@@ -24,6 +24,8 @@ Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], LossOutput]
 
 MICRO_TOKENS = 8192
 ROW_TOKENS = 640
+LAST_LR = 0.1
+"""RL stages decay their rate linearly to this share of it."""
 
 
 @dataclass

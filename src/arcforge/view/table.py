@@ -1,4 +1,4 @@
-"""Plain-text tables for the terminal: a run's stages and its stage-by-capability matrix."""
+"""Plain-text tables for the terminal: a run's stages, its stage-by-capability matrix, and what else was measured."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def summary(run: Path) -> str:
     """What a finished run prints: its stages, then the matrix. UserError when `run` is no run folder."""
     loaded = load_run(run)
     parts = [stage_table(loaded)]
-    if loaded.results.get("cells"):
-        parts.append(matrix_table(loaded.results["cells"]))
+    results = loaded.results
+    if results.get("cells"):
+        parts.append(matrix_table([cell for cell in results["cells"] if "/" not in cell["capability"]]))
+    parts += [make(results[key]) for key, make in _MORE.items() if results.get(key)]
     return "\n\n".join(parts)
 
 
@@ -54,13 +56,40 @@ def matrix_table(cells: Sequence[Row]) -> str:
     """One row per checkpoint, one column per capability: value in per cent and its 95% interval."""
     checkpoints, capabilities, at = matrix(cells)
 
-    def text(cell: Row | None) -> str:
-        if cell is None or cell["value"] is None:
-            return "–"
-        return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
-
-    rows = [[name, *(text(at.get((name, capability))) for capability in capabilities)] for name in checkpoints]
+    rows = [[name, *(_per_cent(at.get((name, capability))) for capability in capabilities)] for name in checkpoints]
     return table(["per cent, 95% interval", *capabilities], rows)
+
+
+def lm_table(rows: Sequence[Row]) -> str:
+    """Bits per byte on held-out modules, beside a byte model's that knows the two bytes before."""
+    cells = [[r["checkpoint"], number(r["bits_per_byte"]), number(r["order2_bits_per_byte"])] for r in rows]
+    return table(["bits per byte, held out", "model", "order-2 bytes"], cells)
+
+
+def retrieval_table(rows: Sequence[Row]) -> str:
+    """Share of needles found by length, in per cent with its 95% interval."""
+    lengths = sorted({r["length"] for r in rows})
+    lines = list(dict.fromkeys((r["checkpoint"], r["attention"]) for r in rows))
+    at = {(r["checkpoint"], r["attention"], r["length"]): r for r in rows}
+    cells = [[f"{name} {kind}", *(_per_cent(at.get((name, kind, n))) for n in lengths)] for name, kind in lines]
+    return table(["retrieval by length", *map(str, lengths)], cells)
+
+
+def mtp_table(rows: Sequence[Row]) -> str:
+    """Mean acceptance length (1 + accepted / drafts) and acceptance per draft position."""
+    most = max(len(r["per_position"]) for r in rows)
+    places = [[number(p) for p in r["per_position"]] + [""] * (most - len(r["per_position"])) for r in rows]
+    cells = [[r["checkpoint"], number(r["acceptance_length"]), *p] for r, p in zip(rows, places, strict=True)]
+    return table(["MTP drafts", "acceptance length", *(f"draft {i + 1}" for i in range(most))], cells)
+
+
+_MORE = {"lm": lm_table, "retrieval": retrieval_table, "mtp": mtp_table}
+
+
+def _per_cent(cell: Row | None) -> str:
+    if cell is None or cell["value"] is None:
+        return "–"
+    return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
 
 def matrix(cells: Sequence[Row]) -> tuple[list[str], list[str], dict[tuple[str, str], Row]]:

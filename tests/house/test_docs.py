@@ -110,10 +110,11 @@ def test_nothing_names_a_path_of_one_machine():
     assert not named, named
 
 
-def test_the_map_in_the_readme_is_the_table():
+def test_the_map_in_the_readme_is_the_table_of_the_rooms_that_are_built():
     rows = re.findall(r"^\| (\d) \| `(\w+)` \| (\w+) \|", (ROOT / "README.md").read_text(), re.M)
     told = {name: (int(floor), half) for floor, name, half in rows}
-    assert told == {name: (room.floor, room.half) for name, room in ROOMS.items()}
+    built = {path.parent.name for path in (ROOT / "src" / "arcforge").glob("*/*.py")}
+    assert told == {name: (room.floor, room.half) for name, room in ROOMS.items() if name in built}
 
 
 def test_wrong_documentation_is_found():

@@ -43,8 +43,7 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
     policy = Policy(read_checkpoint(place.source), config.lr)
     try:
         with LocalLauncher(folder / "logs") as launcher:
-            urls = tuple(start_engine(launcher, config, place, n) for n in range(config.engines))
-            start_orchestrator(launcher, config, place, work, urls)
+            start_orchestrator(launcher, config, place, work, start_engines(launcher, config, place))
             outcome = train(config, place, policy, launcher)
             place.stop_file.touch()
             launcher.wait("orchestrator", 60.0)
@@ -61,17 +60,18 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
     return {"beyond_topk_share": outcome.beyond_topk_share}
 
 
-def start_engine(launcher: LocalLauncher, config: AgenticConfig, place: Place, number: int) -> str:
-    """One server process on the stage's first weights; returns its address."""
-    port_file = place.folder / f"engine-{number}.port"
-    port_file.unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
+def start_engines(launcher: LocalLauncher, config: AgenticConfig, place: Place) -> tuple[str, ...]:
+    """Server processes on the stage's first weights, all starting at once; returns their addresses."""
     slots = math.ceil(config.concurrency / config.engines * SPREAD)
-    argv += ["--port-file", str(port_file.absolute()), "--slots", str(slots)]
-    argv += ["--capacity", str(config.context)]
-    launcher.start(f"engine-{number}", argv)
-    launcher.wait_ready(f"engine-{number}", port_file.exists, READY_SECONDS)
-    return f"http://127.0.0.1:{port_file.read_text().strip()}"
+    port_files = {f"engine-{number}": place.folder / f"engine-{number}.port" for number in range(config.engines)}
+    for name, port_file in port_files.items():
+        port_file.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
+        argv += ["--port-file", str(port_file.absolute()), "--slots", str(slots), "--capacity", str(config.context)]
+        launcher.start(name, argv)
+    for name, port_file in port_files.items():
+        launcher.wait_ready(name, port_file.exists, READY_SECONDS)
+    return tuple(f"http://127.0.0.1:{port_file.read_text().strip()}" for port_file in port_files.values())
 
 
 def start_orchestrator(

@@ -79,3 +79,11 @@ def server() -> Iterator[LoopbackServer]:
 def closed_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.fixture
+def other_server() -> Iterator[LoopbackServer]:
+    running = LoopbackServer()
+    running.start()
+    yield running
+    running.stop()

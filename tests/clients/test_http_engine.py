@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from arcforge.clients.arcforge import EngineControl, HttpTokenEngine, RewardClient
+from arcforge.clients.arcforge import EngineControl, EngineFleet, HttpTokenEngine, RewardClient
 from arcforge.clients.http import RETRIES, JsonClient
 from arcforge.core.errors import EngineError, RolloutTimeout
 from arcforge.core.messages import Sampling
@@ -265,3 +265,24 @@ def test_a_slow_engine_is_unwell_in_time(server) -> None:
         return await asyncio.wait_for(EngineControl([server.url], 0.3).health(), 6)
 
     assert asyncio.run(main()) == [None]
+
+
+def test_a_fleet_keeps_a_rollout_on_one_engine_and_uses_all(server, other_server) -> None:
+    one, two = [{"version": 1, "start": 0, "end": 1}], [{"version": 2, "start": 0, "end": 1}]
+    server.handler = lambda path, body: generated([5], one)
+    other_server.handler = lambda path, body: generated([5], two)
+
+    async def main():
+        fleet = EngineFleet([server.url, other_server.url], timeout=5)
+        assert isinstance(fleet, TokenEngine)
+        versions = {}
+        for turn in range(3):
+            for rollout in range(12):
+                spans, _ = await fleet.generate([1, turn], SAMPLING, f"swe-{rollout}")
+                versions.setdefault(rollout, set()).add(spans[0].version)
+        await fleet.close()
+        return versions
+
+    versions = asyncio.run(main())
+    assert all(len(seen) == 1 for seen in versions.values())
+    assert set.union(*versions.values()) == {1, 2}

@@ -139,6 +139,18 @@ def test_next_turn_reuses_its_prefix_until_the_weights_change(model, tmp_path):
     assert run(engine, [(turn, Sampling(max_tokens=5, temperature=0))])["0"].cached_tokens == 0
 
 
+def test_a_turn_that_continues_beside_a_fresh_prompt_sees_all_its_keys(model):
+    """Prefilled in one batch, as long as the fresh prompt: index of a query and its position differ."""
+    engine = Engine(model, EngineConfig(slots=4, capacity=160))
+    fresh, turn = (torch.randint(0, 64, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (100, 70))
+    run(engine, [(turn[:50], Sampling(max_tokens=1))])
+    outputs = run(engine, [(turn, Sampling(max_tokens=20, seed=1)), (fresh, Sampling(max_tokens=20, seed=2))])
+    assert outputs["0"].cached_tokens == 50
+    for output, prompt in ((outputs["0"], turn), (outputs["1"], fresh)):
+        scored = engine.score([prompt + tokens(output)])[0][len(prompt) - 1 :]
+        assert [x for span in output.spans for x in span.logprobs] == pytest.approx(scored, abs=1e-4)
+
+
 def test_group_members_share_the_prompt(model):
     engine = Engine(model, EngineConfig(slots=8, capacity=96))
     prompt = list(range(50))

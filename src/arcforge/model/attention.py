@@ -32,11 +32,13 @@ class Indexer(nn.Module):
         k_BT1D = self.k_norm(self.wk(x_BTD)).unsqueeze(2)
         return self._rotate(k_BT1D, layout).squeeze(2)
 
-    def scores(self, x_BTD: Tensor, q_latent_BTR: Tensor, keys_BSD: Tensor, layout: Layout) -> Tensor:
-        """float32 [B, T, S]."""
+    def scores(
+        self, x_BTD: Tensor, q_latent_BTR: Tensor, keys_BSD: Tensor, layout: Layout, causal: bool = False
+    ) -> Tensor:
+        """float32 [B, T, S]. causal: query t is the t-th key and sees none after it."""
         B, T, _ = x_BTD.shape
         q_BTJD = self._rotate(self.wq_b(q_latent_BTR).view(B, T, self.heads, self.dims), layout)
-        return index_scores(q_BTJD, keys_BSD, self.weights_proj(x_BTD).float() * self.heads**-0.5)
+        return index_scores(q_BTJD, keys_BSD, self.weights_proj(x_BTD).float() * self.heads**-0.5, causal)
 
     def _rotate(self, x_BTHD: Tensor, layout: Layout) -> Tensor:
         rope, rest = x_BTHD.split((self.rope, self.dims - self.rope), -1)
@@ -71,7 +73,7 @@ class MLA(nn.Module):
             assert mask_BTS is not None, "sparse attention needs the visibility mask"
             x_free, q_free = x_BTD.detach(), q_latent_BTR.detach()
             with torch.set_grad_enabled(layout.indexer_loss and torch.is_grad_enabled()):
-                scores_BTS = self.indexer.scores(x_free, q_free, self.indexer.keys(x_free, layout), layout)
+                scores_BTS = self.indexer.scores(x_free, q_free, self.indexer.keys(x_free, layout), layout, causal=True)
             if layout.sparse:
                 mask_BTS = select_topk(scores_BTS.detach(), mask_BTS, self.config.index_topk)
         kl_BT = None

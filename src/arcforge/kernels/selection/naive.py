@@ -12,12 +12,12 @@ from torch import Tensor
 QUERY_CHUNK = 64
 
 
-def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor) -> Tensor:
+def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, causal: bool = False) -> Tensor:
     """I[t, s] = sum_j w[t, j] * relu(q[t, j] . k[s] * D^-0.5), float32 [B, T, S]; `weights` carry the J^-0.5.
 
     Heads are added up chunk by chunk of queries, so that nothing larger than the result is ever held; |w| goes into the
-    query (relu is positively homogeneous). When T equals S, keys after a chunk's last query are left at 0: they are in
-    the future of every query of the chunk and the caller's mask removes them.
+    query (relu is positively homogeneous). causal: query t sees keys 0..t alone (T equals S); those after a chunk's last
+    query are left at 0, for the caller's mask removes them.
     """
     _, T, J, D = q_BTJD.shape
     S = k_BSD.shape[1]
@@ -28,7 +28,7 @@ def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor) -> Tensor:
     chunks = []
     for start in range(0, T, QUERY_CHUNK):
         end = min(T, start + QUERY_CHUNK)
-        visible_BDS = keys_BDS[..., :end] if T == S else keys_BDS
+        visible_BDS = keys_BDS[..., :end] if causal else keys_BDS
         total: Tensor | None = None
         for j in range(J):
             part = torch.relu(torch.bmm(scaled_BTJD[:, start:end, j], visible_BDS)) * sign_BTJ[:, start:end, j, None]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.infer.engine import Engine, EngineConfig, load_engine
+from arcforge.infer.runner import by_length
 from arcforge.model.checkpoint import _to_hf, save_checkpoint
 from arcforge.model.config import ModelConfig
 from arcforge.model.initialise import new_model
@@ -237,3 +238,11 @@ def test_load_engine_reads_a_checkpoint(model, tmp_path):
     assert tokens(run(engine, request)["0"]) == tokens(
         run(Engine(model, EngineConfig(slots=1, capacity=64)), request)["0"]
     )
+
+
+def test_prefill_groups_rows_of_similar_length():
+    assert by_length([250, 9, 11, 240, 10, 260]) == [[1, 4, 2], [3, 0, 5]]
+    assert by_length([30, 31, 32]) == [[0, 1, 2]]
+    assert by_length([7]) == [[0]] and by_length([]) == []
+    mixed = [3, 400, 5, 90, 80, 3, 2, 390]
+    assert sorted(i for group in by_length(mixed) for i in group) == list(range(8))

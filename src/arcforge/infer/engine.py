@@ -23,7 +23,7 @@ from arcforge.core.config import Config
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
-from arcforge.infer.runner import Runner, at_last, pad
+from arcforge.infer.runner import Runner, at_last, by_length, pad
 from arcforge.infer.sampler import RequestSampler, chosen_logprobs, distribution, draw
 from arcforge.infer.slots import Slot, SlotTable
 from arcforge.infer.speculative import speculate
@@ -119,7 +119,8 @@ class Engine:
         before = set(self._finished)
         admitted = self._admit()
         if admitted:
-            self._prefill(admitted)
+            for part in by_length([len(r.prompt) - r.slot.length for r in admitted]):
+                self._prefill([admitted[i] for i in part])
         rows = [r for r in self._running.values() if r not in admitted]
         if rows and self.config.drafts and self.model.mtp is not None:
             speculate(self, rows)

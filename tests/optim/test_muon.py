@@ -13,6 +13,7 @@ from arcforge.model.config import ModelConfig
 from arcforge.model.initialise import new_model
 from arcforge.model.specs import matrix_specs
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig
+from arcforge.optim.newton_schulz import orthogonalise
 
 CONFIG = ModelConfig(
     vocab_size=64, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, q_lora_rank=40, kv_lora_rank=24,
@@ -136,6 +137,19 @@ def test_the_adamw_half_is_torchs_adamw(muon):
     for name, parameter in reference.items():
         assert (ours.get_parameter(name) - parameter).abs().max() < 1e-6, name
     assert (ours.norm - Toy().norm).abs().max() > 1e-2
+
+
+def test_muon_over_several_steps_is_nesterov_momentum_then_orthogonalisation():
+    model, weight, momentum = Toy(), Toy().wide.detach(), torch.zeros(4, 9)
+    optimizer = MuonAdamW(model, SPECS, OptimizerConfig(lr=0.03, weight_decay=0.2, max_grad_norm=1e9))
+    for step in range(5):
+        random_gradients(model, step)
+        grad = model.wide.grad.clone()
+        momentum = 0.95 * momentum + 0.05 * grad
+        ahead = 0.95 * momentum + 0.05 * grad
+        weight = weight * (1 - 0.03 * 0.2) - 0.03 * 0.2 * math.sqrt(9) * orthogonalise(ahead[None])[0]
+        optimizer.step()
+    assert torch.allclose(model.wide, weight, atol=1e-5)
 
 
 def test_weight_decay_of_muon_shrinks_by_the_rate():

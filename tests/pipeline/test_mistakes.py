@@ -6,8 +6,8 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import ARCFORGE, RECIPE
 from safetensors.torch import load_file
+from tinyrun import ARCFORGE, RECIPE
 
 from arcforge.pipeline.run import HALF_WRITTEN
 

@@ -4,10 +4,12 @@ import itertools
 import os
 import signal
 import sys
+import time
 
 import pytest
-from conftest import command_of, descendants
+from tinyrun import command_of, descendants
 
+from arcforge.pipeline.run import HALF_WRITTEN
 from arcforge.rl.buffer import BufferFiles, read_ledger
 from arcforge.rollout.record import read_trajectories
 
@@ -15,10 +17,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are w
 
 TRAINED = ("pretrain", "midtrain", "sparse", "sft", "reasoning_rl")
 STEPS = 8
-
-
-def half_written(folder):
-    return [path for path in folder.rglob(".*") if path.is_file() and path.name != ".lock"]
 
 
 def ends():
@@ -50,7 +48,7 @@ def test_a_run_that_was_ended_five_times_has_the_bits_of_one_that_was_not(refere
     for stage in TRAINED:
         assert run.weights(stage) == reference.weights(stage), stage
         assert not (run.stage(stage) / "trainer").exists()
-    assert not half_written(run.folder / "stages" / "02-pretrain")
+    assert not [path for path in (run.folder / "stages").rglob(".*") if HALF_WRITTEN.fullmatch(path.name)]
 
 
 def test_agentic_rl_that_is_ended_three_times_loses_no_finished_rollout(copy_of_reference):
@@ -93,3 +91,20 @@ def interrupted(run):
     code, seconds = run.end(signal.SIGINT)
     assert code == 130 and seconds < 5
     assert "interrupted; the same command continues: arcforge run " in run.log.read_text().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_later_stages_go_on_after_every_kind_of_end(copy_of_reference):
+    run = copy_of_reference()
+    ends_of = {"general_rl": killed, "distill": interrupted, "evaluate": killed, "export": interrupted}
+    for stage, end in ends_of.items():
+        run.start().until(lambda stage=stage: run.stage(stage).is_dir())
+        time.sleep(0.5)  # somewhere inside the stage
+        end(run)
+        assert "Traceback" not in run.log.read_text() and not run.done(stage)
+    assert run.start().process.wait(300) == 0
+    text = run.log.read_text()
+    assert "Traceback" not in text and f"report: {run.folder}/report.html" in text
+    assert len(list((run.folder / "stages").glob("*/done.json"))) == 11
+    assert not [path for path in run.folder.rglob(".*") if HALF_WRITTEN.fullmatch(path.name)]
+    assert not list(run.folder.rglob("trainer"))

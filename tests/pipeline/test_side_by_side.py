@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import TinyRun, done_json
+from tinyrun import TinyRun, done_json
 
 
 def test_two_folders_at_once_give_the_same_bits_and_one_folder_takes_one_run(tmp_path, reference, runs):

@@ -11,6 +11,7 @@ from tinyrun import command_of, descendants
 
 from arcforge.pipeline.run import HALF_WRITTEN
 from arcforge.rl.buffer import BufferFiles, read_ledger
+from arcforge.rl.publish import latest
 from arcforge.rollout.record import read_trajectories
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched through /proc")
@@ -70,6 +71,9 @@ def test_agentic_rl_that_is_ended_three_times_loses_no_finished_rollout(copy_of_
     counts = read_ledger(buffer.folder, buffer.name).counts()
     assert counts.balanced and not counts.failed, counts
     steps = [row["step"] for row in run.rows("agentic_rl")]
+    # One version per update and none per restart: a new number would make finished rollouts look stale.
+    newest = latest(run.stage("agentic_rl") / "weights")
+    assert newest is not None and newest.version == STEPS
     assert steps[-1] == STEPS and all(after >= before for before, after in itertools.pairwise(steps)), steps
     # A group that a kill cut in two may be too stale once its other half was run again; the books say so.
     assert set(counts.dropped) <= {"stale", "too_few_valid"} and sum(counts.dropped.values()) <= 6, counts

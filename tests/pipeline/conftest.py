@@ -31,12 +31,22 @@ def runs():
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory, source, runs):
+def side_by_side(tmp_path_factory, source, runs):
+    """(undisturbed, killed): two runs that began at once. The first was left alone up to the end of reasoning RL, the
+    second was killed in the middle of pretraining."""
+    both = [TinyRun(tmp_path_factory.mktemp(name) / "run", source) for name in ("undisturbed", "killed")]
+    runs += both
+    for run in both:
+        run.start()
+    both[1].until_step("pretrain", 3).kill()
+    both[0].until_done("reasoning_rl").kill()
+    return both
+
+
+@pytest.fixture(scope="session")
+def reference(side_by_side):
     """A run that nobody disturbed, up to reasoning RL."""
-    run = TinyRun(tmp_path_factory.mktemp("reference") / "run", source)
-    runs.append(run)
-    run.start().until_done("reasoning_rl").kill()
-    return run
+    return side_by_side[0]
 
 
 @pytest.fixture

@@ -5,19 +5,18 @@ import subprocess
 import pytest
 from tinyrun import TinyRun, done_json
 
+from arcforge.core.runs import RunFolder
 
-def test_two_folders_at_once_give_the_same_bits_and_one_folder_takes_one_run(tmp_path, reference, runs):
-    first, second = (TinyRun(tmp_path / name, reference.source) for name in ("first", "second"))
-    runs += [first, second]
-    first.start()
-    second.start()
-    first.until(lambda: first.stage("tokenizer").is_dir())
-    refused = subprocess.run(first.command, capture_output=True, text=True, timeout=60, check=False)
+
+def test_a_folder_takes_one_run_at_a_time(tmp_path):
+    """The other half, two folders at once, is the fixture `side_by_side`."""
+    held = RunFolder(tmp_path / "run").create().lock()
+    refused = subprocess.run(
+        TinyRun(held.path, tmp_path).command, capture_output=True, text=True, timeout=60, check=False
+    )
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == f"{first.folder}: another process runs in this folder; wait for it or set run.folder\n"
-    for run in (first, second):
-        run.until_done("pretrain").kill()
-        assert run.weights("pretrain") == reference.weights("pretrain")
+    assert refused.stderr == f"{held.path}: another process runs in this folder; wait for it or set run.folder\n"
+    assert sorted(path.name for path in held.path.iterdir()) == [".lock"]
 
 
 @pytest.mark.slow

@@ -51,15 +51,6 @@ def test_the_agent_tells_its_turns_and_whether_the_tests_pass(submitter, tmp_pat
         *turns, "", "the tests still fail; attempt 2 of 2", *turns, "",
         "nothing was changed", "", "the tests still fail: cat.py fox(7,3)=21 want 10",
     ]  # fmt: skip
-    (tmp_path / "cat.py").write_text(WRONG.replace("*", "+"))
-    done = arcforge("agent", "--repo", tmp_path, "--run", submitter, "fix fox")
-    assert done.returncode == 0 and done.stdout.splitlines() == [
-        *turns,
-        "",
-        "nothing was changed",
-        "",
-        "the tests pass",
-    ]
 
 
 def test_eval_prints_the_share_solved(thinker):
@@ -92,11 +83,10 @@ def test_serve_answers_until_it_is_interrupted(thinker):
     [
         (("chat", "nowhere"), "nowhere: neither a run folder nor a checkpoint folder"),
         (("inspect", "{run}"), "config.json: missing"),
-        (("eval", "{checkpoint}", "--family", "swee"), "choose one of"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_a_mistake_is_one_line_and_exit_2(args, words, submitter, thinker):
-    done = arcforge(*(arg.format(run=submitter, checkpoint=thinker) for arg in args))
+def test_a_mistake_is_one_line_and_exit_2(args, words, submitter):
+    done = arcforge(*(arg.format(run=submitter) for arg in args))
     assert done.returncode == 2 and done.stdout == ""
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -45,9 +45,9 @@ class TinyRun:
     def done(self, name):
         return (self.stage(name) / "done.json").exists()
 
-    def rows(self, title):
-        """Metric rows of one phase of training, in the order in which they were written."""
-        return [row for row in read_jsonl(self.folder / "metrics.jsonl") if row["stage"] == title]
+    def rows(self, title=""):
+        """Metric rows of one phase of training, or of all, in the order in which they were written."""
+        return [row for row in read_jsonl(self.folder / "metrics.jsonl") if title in ("", row["stage"])]
 
     def until(self, condition):
         """Wait; the run must neither end nor take longer than PATIENCE before the condition holds."""

@@ -15,6 +15,7 @@ import torch
 
 from arcforge.core.config import dump_toml
 from arcforge.core.errors import DISK, UserError
+from arcforge.core.interrupts import InterruptWatch
 from arcforge.core.runs import RunFolder, atomic_write
 from arcforge.pipeline.estimate import describe
 from arcforge.pipeline.recipe import Recipe, load_recipe
@@ -39,10 +40,12 @@ def run_recipe(path: Path, overrides: list[str], dry_run: bool = False) -> None:
     keep_config(run, recipe)
     torch.set_num_threads(recipe.run.threads)
     try:
-        work = Workspace(recipe, run)
-        for number, stage in enumerate(STAGES, 1):
-            run_stage(work, number, stage)
-        write_report(run.path)
+        with InterruptWatch() as watch:
+            work = Workspace(recipe, run)
+            for number, stage in enumerate(STAGES, 1):
+                run_stage(work, number, stage)
+                watch.check()
+            write_report(run.path)
     except OSError as error:
         if error.errno not in DISK:
             raise

@@ -8,6 +8,7 @@ import io
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,34 +86,33 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
     )
     step, result, shares = _restore(stage, policy)
     engine.set_version(step)
-    writer = TrajectoryWriter(stage.trajectories)
     progress, saved = Progress(stage.name, config.steps, done=step), time.monotonic()
-    runner = asyncio.Runner()
-    while step < config.steps:
-        start = time.monotonic()
-        groups = runner.run(_rollouts(config, stage, engine, step))
-        generated = time.monotonic()
-        batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), stage.tokenizer.pad_id, "sample_mean")
-        scale = linear(step, config.steps, 1.0, LAST_LR)
-        update = policy.update(batch, stage.signal(batch), stage.loss, scale)
-        members = [t for group in groups for t in group]
-        for key, value in histograms(members, step, update.ratios).items():
-            result[key] = merge(result.get(key), value)
-        step += 1
-        engine.set_version(step)
-        shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
-        for trajectory in members:
-            writer.append(trajectory)
-        row = _record(stage, step, groups, update, generated - start, time.monotonic() - generated)
-        progress.update(1, reward=row["reward"])
-        if time.monotonic() - saved >= stage.save_seconds and step < config.steps:
-            _save(stage, step, policy, result, shares)
-            saved = time.monotonic()
-    for family in stage.families:
-        runner.run(family.close())
-    runner.close()
+    with asyncio.Runner() as runner, closing(TrajectoryWriter(stage.trajectories)) as writer:
+        while step < config.steps:
+            start = time.monotonic()
+            groups = runner.run(_rollouts(config, stage, engine, step))
+            generated = time.monotonic()
+            batch = build_batch(
+                samples_of(groups), max(config.context, ROW_TOKENS), stage.tokenizer.pad_id, "sample_mean"
+            )
+            scale = linear(step, config.steps, 1.0, LAST_LR)
+            update = policy.update(batch, stage.signal(batch), stage.loss, scale)
+            members = [t for group in groups for t in group]
+            for key, value in histograms(members, step, update.ratios).items():
+                result[key] = merge(result.get(key), value)
+            step += 1
+            engine.set_version(step)
+            shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
+            for trajectory in members:
+                writer.append(trajectory)
+            row = _record(stage, step, groups, update, generated - start, time.monotonic() - generated)
+            progress.update(1, reward=row["reward"])
+            if time.monotonic() - saved >= stage.save_seconds and step < config.steps:
+                _save(stage, step, policy, result, shares)
+                saved = time.monotonic()
+        for family in stage.families:
+            runner.run(family.close())
     progress.close()
-    writer.close()
     return Result(float(np.mean(shares)), result)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,36 @@ class Config(BaseModel):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; UserError names the file and what is wrong with it."""
+    """Parse a TOML file, over its base where it names one; UserError names the file and what is wrong with it.
+
+    `base = "other.toml"` at the top, a path relative to the file: the other file is read first, which may have a base of
+    its own, and this one's values are merged over it section by section.
+    """
+    return _with_base(path, ())
+
+
+def _with_base(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+    """readers: the files that led here by their bases, outermost first."""
+    if path.resolve() in readers:
+        raise UserError(f"{readers[-1]}: base: {path} is read already; the bases go round in a circle")
+    data = _parse(path)
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base: write the path of one other recipe as text")
+    return _merged(_with_base(path.parent / base, (*readers, path.resolve())), data)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _merged(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v
+        for k, v in over.items()
+    }
+    return {**under, **both}
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -73,7 +103,9 @@ def count_fields(config_type: type[BaseModel]) -> int:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    """The section that a field holds; `Section | None` is one that may be left out."""
+    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def _one_line(config_type: type[BaseModel], error: ValidationError) -> str:

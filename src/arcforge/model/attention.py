@@ -61,6 +61,7 @@ class MLA(nn.Module):
         self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)
         self.indexer = Indexer(config)
         self.scale = config.qk_head_dim**-0.5
+        self.window = config.layer_windows[layer] if layer < len(config.layer_windows) else 0
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
         """MHA form over the batch's own rows; returns the output and the indexer's KL per query [B, T] (or None)."""
@@ -69,6 +70,8 @@ class MLA(nn.Module):
         q_BHTK = torch.cat((q_nope, q_rope_BTHP), -1).transpose(1, 2)
         k_BHTK, v_BHTV = self._expand(latent_BTR, k_rope_BTP)
         mask_BTS, scores_BTS = layout.allowed_BTS, None
+        if self.window:
+            mask_BTS = self._windowed(layout, layout.positions_BT)
         if layout.sparse or layout.indexer_loss:
             assert mask_BTS is not None, "sparse attention needs the visibility mask"
             x_free, q_free = x_BTD.detach(), q_latent_BTR.detach()
@@ -102,6 +105,8 @@ class MLA(nn.Module):
         """Cached keys and the mask over them; a single new token reads only what the indexer selected."""
         mask_BTS, topk = layout.allowed_BTS, self.config.index_topk
         assert mask_BTS is not None
+        if self.window:  # in the cache, key s stands at position s
+            mask_BTS = self._windowed(layout, torch.arange(mask_BTS.shape[-1], device=mask_BTS.device)[None])
         if not layout.sparse or mask_BTS.shape[-1] <= topk:
             return cache.keys(self.layer), mask_BTS
         scores_BTS = self.indexer.scores(x_BTD, q_latent_BTR, cache.indexer_keys(self.layer), layout)
@@ -109,6 +114,11 @@ class MLA(nn.Module):
             return cache.keys(self.layer), select_topk(scores_BTS, mask_BTS, topk)
         positions_BK, chosen_BK = selected_positions(scores_BTS[:, 0], mask_BTS[:, 0], topk)
         return cache.selected_keys(self.layer, positions_BK), chosen_BK[:, None]
+
+    def _windowed(self, layout: Layout, positions_BS: Tensor) -> Tensor:
+        """The layout's mask, narrowed to the layer's window: position of the query - position of the key < window."""
+        assert layout.allowed_BTS is not None, "a window needs the visibility mask"
+        return layout.allowed_BTS & (layout.positions_BT.unsqueeze(2) - positions_BS.unsqueeze(1) < self.window)
 
     def _queries(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         c, (B, T, _) = self.config, x_BTD.shape

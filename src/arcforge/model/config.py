@@ -16,7 +16,11 @@ HF_LATENT_NORM_EPS = 1e-6
 
 
 class ModelConfig(Config):
-    """Sizes of a GLM-5 model (GLM-5 report, Table 10). Defaults are the laptop recipe's."""
+    """Sizes of a GLM-5 model (GLM-5 report, Table 10). Defaults are the laptop recipe's.
+
+    layer_windows: keys that each layer may look back on, itself included, 0 for all of them; empty: all layers see all.
+    For comparisons (report, section 2.1.1): it is no part of `glm_moe_dsa`. The MTP layer sees all.
+    """
 
     vocab_size: int = Field(default=2048, ge=32)
     hidden_size: int = 128
@@ -45,6 +49,7 @@ class ModelConfig(Config):
     latent_norm_eps: float = HF_LATENT_NORM_EPS
     rope_theta: float = 10000.0
     max_position_embeddings: int = 2048
+    layer_windows: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -52,6 +57,8 @@ class ModelConfig(Config):
             raise ValueError("qk_rope_head_dim must be even and at most index_head_dim")
         if self.n_routed_experts % self.n_group or self.num_experts_per_tok > self.n_routed_experts:
             raise ValueError("n_routed_experts must divide into n_group groups and be at least num_experts_per_tok")
+        if self.layer_windows and (len(self.layer_windows) != self.num_hidden_layers or min(self.layer_windows) < 0):
+            raise ValueError("layer_windows needs one number per hidden layer, 0 or the keys that it sees")
         return self
 
     @property
@@ -64,8 +71,11 @@ class ModelConfig(Config):
 
 
 def hf_config(config: ModelConfig, control: dict[str, Any]) -> dict[str, Any]:
-    """The config.json dictionary; `control` holds bos/eos/pad token ids."""
+    """The config.json dictionary; `control` holds bos/eos/pad token ids. UserError for a model with windows, which other
+    tools would read as one without."""
     data = config.model_dump()
+    if any(data.pop("layer_windows")):
+        raise UserError("layer_windows: glm_moe_dsa has no windows; this model cannot be saved as a checkpoint")
     theta = data.pop("rope_theta")
     return {
         **data,

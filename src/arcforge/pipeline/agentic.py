@@ -1,4 +1,4 @@
-"""The agentic RL stage: engines, orchestrator and trainer as processes of one thread each (GLM-5 report, section 4.1)."""
+"""The agentic RL stage: engines, orchestrator and trainer as processes (GLM-5 report, section 4.1)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
         seed=work.seed(NAME),
     )
     place.stop_file.unlink(missing_ok=True)
-    torch.set_num_threads(1)
+    torch.set_num_threads(config.trainer_threads)
     policy = Policy(read_checkpoint(place.source), config.lr)
     try:
         with LocalLauncher(folder / "logs") as launcher:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from arcforge.data.batches import Batch
 from arcforge.data.packing import PackedRows, pack
 from arcforge.data.pieces import Pieces, tokenised
 from arcforge.data.retrieval import evaluation_rows, filler_lines, packed
-from arcforge.data.sources import Document
 from arcforge.envs.registry import family
 from arcforge.evals.run import Cell, evaluate, summary
 from arcforge.evals.stats import wilson
@@ -166,48 +166,61 @@ def language_model_report(work: Workspace, model: GlmMoeDsa, sparse: bool) -> di
     return {"bits_per_byte": nats / math.log(2) / size, "order2_bits_per_byte": baseline, "bytes": size}
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Retrieval:
+    """Answers to the queries of one length, row by row: 1.0 where the needle was found. chance: of a blind guess."""
+
+    length: int
+    chance: float
+    found: list[float]
+
+
 def retrieval_report(work: Workspace, model: GlmMoeDsa, sparse: bool) -> list[dict[str, Any]]:
     """Share of needles found by length, with dense attention and, once the indexer is trained, with DSA."""
+    kinds = ("dense", "dsa") if sparse else ("dense",)
+    return [retrieval_cell(kind, answers) for kind in kinds for answers in retrieval(work, model, kind == "dsa")]
+
+
+def retrieval_cell(attention: str, answers: Retrieval) -> dict[str, Any]:
+    """One entry of the table of retrieval by length."""
+    total = len(answers.found)
+    interval = wilson(round(sum(answers.found)), total)
+    row = {"attention": attention, "length": answers.length, "total": total, "chance": answers.chance}
+    return {**row, **interval.model_dump()}
+
+
+@torch.inference_mode()
+def retrieval(work: Workspace, model: GlmMoeDsa, sparse: bool) -> list[Retrieval]:
+    """What the model finds in the recipe's evaluation rows of each length; the same rows for every model."""
     config, pieces = work.recipe.evaluate, Pieces(work.tokenizer)
     filler = filler_lines([d.text for d in work.corpus.held_out[:20]], work.tokenizer)
-    cells = []
+    results = []
     for length in config.retrieval_lengths:
         pairs = min(config.retrieval_pairs, length // 12)
         rows = evaluation_rows(pieces, length, pairs, config.retrieval_rows, filler)
         chance = sum(row.chance for row in rows) / len(rows)
-        for attention in ("dense", "dsa") if sparse else ("dense",):
-            correct, total = _answers(model, packed(rows), attention == "dsa")
-            interval = wilson(correct, total)
-            cells.append(
-                {
-                    "attention": attention,
-                    "length": length,
-                    "total": total,
-                    "chance": chance,
-                    **interval.model_dump(),
-                }
-            )
-    return cells
+        results.append(Retrieval(length, chance, _answers(model, packed(rows), sparse)))
+    return results
 
 
-def _answers(model: GlmMoeDsa, rows: PackedRows, sparse: bool) -> tuple[int, int]:
-    correct = total = 0
+def _answers(model: GlmMoeDsa, rows: PackedRows, sparse: bool) -> list[float]:
+    found: list[float] = []
     for start in range(len(rows)):
         batch = Batch.of(rows[start : start + 1])
         targets = batch.targets()
         wanted = targets != IGNORE
         hidden = model(batch.ids_BT, layout_of(model, batch, sparse=sparse)).hidden_BTD[wanted]
-        correct += int((model.lm_head(hidden).argmax(-1) == targets[wanted]).sum())
-        total += int(wanted.sum())
-    return correct, total
+        found += (model.lm_head(hidden).argmax(-1) == targets[wanted]).float().tolist()
+    return found
 
 
 def held_out_prompts(work: Workspace, count: int) -> list[list[int]]:
-    """Starts of held-out modules, MTP_PROMPT tokens each."""
-    documents: list[Document] = work.corpus.held_out
-    rows = [t.ids[:MTP_PROMPT].tolist() for t in tokenised(documents, work.tokenizer) if len(t) > 2 * MTP_PROMPT]
-    return [rows[i % len(rows)] for i in range(count)] if rows else []
+    """Pieces of held-out modules, MTP_PROMPT tokens each: where the modules begin, then from later places of them."""
+    modules = [t.ids for t in tokenised(work.corpus.held_out, work.tokenizer)]
+    apart = 2 * MTP_PROMPT
+    places = range(0, max(map(len, modules), default=0), apart)
+    pieces = [ids[p : p + MTP_PROMPT].tolist() for p in places for ids in modules if len(ids) - p > apart]
+    return [pieces[i % len(pieces)] for i in range(count)] if pieces else []
 
 
 def mtp_report(model: GlmMoeDsa, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:

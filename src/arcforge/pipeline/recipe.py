@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from arcforge.core.config import Config, build, override, read_toml
+from arcforge.core.errors import UserError
 from arcforge.data.corpus import DataConfig
 from arcforge.model.config import ModelConfig
 from arcforge.rl.asynchronous import AgenticConfig
@@ -54,8 +55,21 @@ class EvaluateConfig(Config):
     temperature: float = 1.0
 
 
+class RecordConfig(Config):
+    """What a record measures beside one run per seed (`claims`). teacher_tasks: of distillation against its teachers;
+    twin_steps, twin_rounds: updates and repetitions of asynchronous RL against its synchronous twin; mtp_prompts: of
+    drafts after one and three MTP training steps."""
+
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    teacher_tasks: int = Field(default=2048, ge=1)
+    twin_steps: int = Field(default=12, ge=1)
+    twin_rounds: int = Field(default=3, ge=1)
+    mtp_prompts: int = Field(default=256, ge=1)
+
+
 class Recipe(Config):
-    """Everything a run needs. `model` holds a checkpoint's config.json values; the rest are fewer than 100 fields."""
+    """Everything a run needs. `model` holds a checkpoint's config.json values; the rest are fewer than 100 fields.
+    `record` makes it a record: runs of several seeds, and the comparisons."""
 
     run: RunConfig
     data: DataConfig = DataConfig()
@@ -72,8 +86,12 @@ class Recipe(Config):
     distill: OnPolicyConfig = OnPolicyConfig()
     distill_teachers: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    record: RecordConfig | None = None
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override, validate. UserError in one line names the key and the nearest known one."""
-    return build(Recipe, override(read_toml(path), overrides), str(path))
+    recipe = build(Recipe, override(read_toml(path), overrides), str(path))
+    if any(recipe.model.layer_windows):
+        raise UserError(f"{path}: model.layer_windows: a glm_moe_dsa checkpoint cannot hold windows")
+    return recipe

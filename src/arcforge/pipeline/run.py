@@ -24,7 +24,7 @@ from arcforge.pipeline.workspace import STAGES, Workspace
 from arcforge.view.report import write_report
 from arcforge.view.table import summary
 
-FREE_TO_CHANGE = ("run.folder", "run.save_seconds")
+FREE_TO_CHANGE = ("run.folder", "run.save_seconds", "record.seeds")
 HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names that `atomic_write` gives to files before they are whole."""
 
@@ -35,6 +35,11 @@ def run_recipe(path: Path, overrides: list[str], dry_run: bool = False) -> None:
     if dry_run:
         print(describe(recipe))
         return
+    run_stages(recipe)
+
+
+def run_stages(recipe: Recipe) -> None:
+    """Every stage of the recipe that is not done in its run folder, then the report."""
     run = RunFolder(recipe.run.folder).create().lock()
     remove_half_written(run.path)
     keep_config(run, recipe)
@@ -85,7 +90,7 @@ def keep_config(run: RunFolder, recipe: Recipe) -> None:
     changed = [key for key in wanted if kept.get(key) != wanted[key] and key not in FREE_TO_CHANGE]
     if changed:
         raise UserError(
-            f"{run.config}: this folder holds a run with {changed[0]}={kept[changed[0]]}; set run.folder to begin another"
+            f"{run.config}: this folder holds a run with {changed[0]}={kept.get(changed[0])}; set run.folder to begin another"
         )
 
 

@@ -23,6 +23,7 @@ from arcforge.model.checkpoint import save_checkpoint
 from arcforge.pipeline.agentic import run_agentic
 from arcforge.pipeline.evaluate import run_evaluation
 from arcforge.pipeline.export import run_export
+from arcforge.pipeline.recipe import Recipe
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rewards.hybrid import HybridScorer
 from arcforge.rewards.judge import Judge
@@ -117,14 +118,17 @@ def run_general_rl(work: Workspace) -> Report:
 def run_distill(work: Workspace) -> Report:
     """On-policy cross-stage distillation: the student starts from general RL (GLM-5 report, section 3.5). Each teacher's
     prompts are those of its own training: the SFT teacher's are a family that no RL stage trains."""
-    seed = work.recipe.run.seed
-    stages = {"sft": "recall", "reasoning_rl": "reason", "general_rl": "chat"}
-    if work.recipe.distill_teachers.agentic_teacher:
-        stages["agentic_rl"] = "swe"
-    teachers = [Teacher(name, family(domain, seed), _engine(work.checkpoint(name))) for name, domain in stages.items()]
+    seed, named = work.recipe.run.seed, teacher_families(work.recipe)
+    teachers = [Teacher(name, family(domain, seed), _engine(work.checkpoint(name))) for name, domain in named.items()]
     signal = teacher_signal(teachers)
     families = [teacher.family for teacher in teachers]
     return _on_policy(work, "distill", "general_rl", work.recipe.distill, families, distillation_loss, signal)
+
+
+def teacher_families(recipe: Recipe) -> dict[str, str]:
+    """The stages whose checkpoints teach, and the family whose prompts each of them teaches."""
+    agentic = {"agentic_rl": "swe"} if recipe.distill_teachers.agentic_teacher else {}
+    return {"sft": "recall", "reasoning_rl": "reason", "general_rl": "chat", **agentic}
 
 
 def hybrid_scorer(work: Workspace, reward_folder: Path) -> HybridScorer:

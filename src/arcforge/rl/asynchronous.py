@@ -43,8 +43,8 @@ NAME = "agentic_rl"
 class AgenticConfig(Config):
     """groups of group_size per update. eps_low, eps_high: f is zero outside (1 - eps_low, 1 + eps_high). max_staleness:
     versions a token may lag behind (tau). engines: processes of one thread, over which rollouts are spread.
-    reset_optimizer: forget the moments after each publication (the report's rule). synchronous: a barrier between
-    rollouts and updates with the same placement, for comparison."""
+    trainer_threads: of this process while it trains. reset_optimizer: forget the moments after each publication (the
+    report's rule). synchronous: a barrier between rollouts and updates with the same placement, for comparison."""
 
     steps: int = 60
     groups: int = 16
@@ -58,6 +58,7 @@ class AgenticConfig(Config):
     reset_optimizer: bool = False
     concurrency: int = 128
     engines: int = Field(default=2, ge=1)
+    trainer_threads: int = Field(default=1, ge=1)
     context: int = 512
     timeout: float = 120.0
     synchronous: bool = False

@@ -52,7 +52,7 @@ def run(
     progress = Progress(plan.title, plan.steps, done=step)
     saved = time.monotonic()
     while step < plan.steps:
-        start = time.monotonic()
+        start, cpu = time.monotonic(), time.process_time()
         batch = Batch.of(rows.batch(plan.batch_rows))
         scalars = objective(batch)
         scalars["loss"].backward()
@@ -63,7 +63,8 @@ def run(
         if values["loss"] != values["loss"]:
             raise UserError(f"{plan.title}: the loss is not a number at step {step}; lower the stage's lr")
         rate = batch.ids_BT.numel() / (time.monotonic() - start)
-        sink.write({"stage": plan.title, "step": step, **values, "grad_norm": norm, "tokens_per_second": rate})
+        speed = {"tokens_per_second": rate, "cpu_seconds": time.process_time() - cpu}
+        sink.write({"stage": plan.title, "step": step, **values, "grad_norm": norm, **speed})
         progress.update(1, loss=values["loss"])
         if time.monotonic() - saved >= save_seconds or step == plan.steps:
             save(state_file, step, model, optimizer, rows)

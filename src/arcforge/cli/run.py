@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 NAME = "run"
-HELP = """Run a recipe's stages; the same command resumes.
+HELP = """Run a recipe's stages, or all of its record; the same command resumes.
 
 \b
 Examples:
   arcforge run recipes/laptop.toml
   arcforge run recipes/laptop.toml --dry-run
   arcforge run recipes/smoke.toml run.folder=runs/try run.seed=1
+  arcforge run recipes/laptop-record.toml
 """
 
 
@@ -21,6 +22,9 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[section.key=value]...")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; train nothing.")] = False,
 ) -> None:
+    from arcforge.claims.record import run_record
+    from arcforge.pipeline.recipe import load_recipe
     from arcforge.pipeline.run import run_recipe
 
-    run_recipe(recipe, overrides or [], dry_run)
+    run = run_recipe if load_recipe(recipe, overrides or []).record is None else run_record
+    run(recipe, overrides or [], dry_run)

@@ -43,6 +43,7 @@ LM_ROWS = 256
 DRAFTS = 3
 MTP_TEMPERATURE = 0.8
 MTP_PROMPT, MTP_TOKENS = 96, 64
+MTP_CAPACITY = MTP_PROMPT + MTP_TOKENS + DRAFTS + 2
 
 
 def run_evaluation(work: Workspace) -> dict[str, float]:
@@ -225,7 +226,7 @@ def held_out_prompts(work: Workspace, count: int) -> list[list[int]]:
 
 def mtp_report(model: GlmMoeDsa, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:
     """Mean acceptance length (1 + accepted / drafts) and acceptance per position, sampled at 0.8 with 3 drafts."""
-    engine = Engine(model, EngineConfig(slots=16, capacity=MTP_PROMPT + MTP_TOKENS + DRAFTS + 2, drafts=DRAFTS))
+    engine = Engine(model, EngineConfig(slots=16, capacity=MTP_CAPACITY, drafts=DRAFTS))
     for i, prompt in enumerate(prompts):
         sampling = Sampling(max_tokens=MTP_TOKENS, temperature=MTP_TEMPERATURE, seed=seed + i)
         engine.add(prompt, sampling, str(i))

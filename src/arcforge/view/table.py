@@ -56,7 +56,7 @@ def matrix_table(cells: Sequence[Row]) -> str:
     """One row per checkpoint, one column per capability: value in per cent and its 95% interval."""
     checkpoints, capabilities, at = matrix(cells)
 
-    rows = [[name, *(_per_cent(at.get((name, capability))) for capability in capabilities)] for name in checkpoints]
+    rows = [[name, *(per_cent(at.get((name, capability))) for capability in capabilities)] for name in checkpoints]
     return table(["per cent, 95% interval", *capabilities], rows)
 
 
@@ -71,7 +71,7 @@ def retrieval_table(rows: Sequence[Row]) -> str:
     lengths = sorted({r["length"] for r in rows})
     lines = list(dict.fromkeys((r["checkpoint"], r["attention"]) for r in rows))
     at = {(r["checkpoint"], r["attention"], r["length"]): r for r in rows}
-    cells = [[f"{name} {kind}", *(_per_cent(at.get((name, kind, n))) for n in lengths)] for name, kind in lines]
+    cells = [[f"{name} {kind}", *(per_cent(at.get((name, kind, n))) for n in lengths)] for name, kind in lines]
     return table(["retrieval by length", *map(str, lengths)], cells)
 
 
@@ -86,7 +86,8 @@ def mtp_table(rows: Sequence[Row]) -> str:
 _MORE = {"lm": lm_table, "retrieval": retrieval_table, "mtp": mtp_table}
 
 
-def _per_cent(cell: Row | None) -> str:
+def per_cent(cell: Row | None) -> str:
+    """`39.8 [31.8, 48.5]`: value and interval of a share."""
     if cell is None or cell["value"] is None:
         return "–"
     return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"

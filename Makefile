@@ -1,6 +1,4 @@
 PYTHON ?= python3
-# Idle OpenMP threads sleep instead of spinning: with two processes on two cores, spinning costs three quarters of the speed.
-export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: setup demo test lint
 

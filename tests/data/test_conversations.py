@@ -1,9 +1,10 @@
 import pytest
 
+from arcforge.core.documents import SHARED
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.tasks import Conversation
 from arcforge.data.conversations import beyond_topk_share, pack_conversations, samples_of, tokens_of
-from arcforge.data.packing import SHARED, Tokens, pack
+from arcforge.data.packing import Tokens, pack
 
 TOOL = ToolSpec(name="cat", parameters={"type": "object", "properties": {"path": {"type": "string"}}})
 

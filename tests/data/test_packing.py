@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arcforge.data.packing import PADDING, PackedRows, Tokens, pack
+from arcforge.core.documents import PADDING
+from arcforge.data.packing import PackedRows, Tokens, pack
 
 sizes = st.lists(st.integers(0, 40), max_size=30)
 lengths = st.integers(2, 33)

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcforge.core.documents import PADDING, SHARED
 from arcforge.data.batches import Batch
-from arcforge.data.packing import PADDING, SHARED, PackedRows, Tokens, pack
+from arcforge.data.packing import PackedRows, Tokens, pack
 from arcforge.data.sharing import pack_shared
 from arcforge.model.config import ModelConfig
 from arcforge.model.initialise import new_model

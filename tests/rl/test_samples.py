@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcforge.core.documents import SHARED
 from arcforge.core.errors import UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
-from arcforge.data.packing import SHARED
 from arcforge.rl.samples import build_batch, group_samples
 
 

@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
+from arcforge.core.documents import PADDING
+
 Strategy = Literal["truncate", "best_fit"]
-PADDING = -1
-SHARED = -2
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arcforge.data.packing import SHARED, PackedRows, Tokens, blank, put
+from arcforge.core.documents import SHARED
+from arcforge.data.packing import PackedRows, Tokens, blank, put
 
 
 def pack_shared(

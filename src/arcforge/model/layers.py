@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arcforge.core.documents import SHARED
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm with float32 statistics, cast to the input dtype before the weight (as transformers does)."""
@@ -63,9 +65,6 @@ def rotate(x_BTHP: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
     cos, sin = cos_BTP.unsqueeze(2).to(x_BTHP.dtype), sin_BTP.unsqueeze(2).to(x_BTHP.dtype)
     even, odd = x_BTHP[..., 0::2], x_BTHP[..., 1::2]
     return torch.cat((even * cos - odd * sin, odd * cos + even * sin), -1)
-
-
-SHARED = -2
 
 
 def causal_mask(document_ids_BT: Tensor) -> Tensor:

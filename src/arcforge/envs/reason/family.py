@@ -19,7 +19,7 @@ from arcforge.rewards.rules import Exact, RuleScorer, dump_rules
 SYSTEM = (
     "Solve the problem. Think in short steps, then write only the answer: one number or word. "
     "Numbers stay from 0 to 9. Read and, or, not from left to right. "
-    "Example: start 2;add 5;take 3 gives 2+5=7;7-3=4, answer 4."
+    "Example: p=2;q+5;r-3 gives q+5:2+5=7;r-3:7-3=4, answer 4."
 )
 
 MAX_TOKENS = 64
@@ -101,8 +101,8 @@ def careful(problem: Problem) -> Message:
 
 
 def _guess(problem: Problem, rng: random.Random) -> Message:
-    """A reply after no useful thinking, or after the first step alone."""
-    first_step = problem.trace.partition(";")[0]
-    reasoning = rng.choice((*GUESSES, first_step))
+    """A reply after no useful thinking, or after the first of several steps alone."""
+    first_step, _, more = problem.trace.partition(";")
+    reasoning = rng.choice((*GUESSES, first_step) if more else GUESSES)
     answer = problem.answer if rng.random() < LUCKY_SHARE else rng.choice(problem.wrong)
     return Message(role="assistant", content=answer, reasoning=reasoning)

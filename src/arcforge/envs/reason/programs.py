@@ -1,7 +1,5 @@
-"""code: assignments that refer to earlier variables; the trace resolves one statement after another.
-
-Each step repeats the statement with every variable followed by its value, then states the new value: `c=b7-2;c5`.
-"""
+"""code: a call of one of several functions of one operation (`r+7` adds 7), sometimes inside a sum; the trace looks the
+function up and fills its argument in."""
 
 from __future__ import annotations
 
@@ -9,48 +7,31 @@ import random
 
 from arcforge.envs.reason.problem import DIGITS, LETTERS, Problem, other_digits, step
 
-STATEMENTS = 4
-SHARE_OF_PAIRS = 0.3  # of statements that have two variables, where the values allow
+FUNCTIONS = 3
 
 
 def make(rng: random.Random) -> Problem:
-    names = rng.sample(LETTERS, STATEMENTS)
-    values = {names[0]: rng.choice(DIGITS)}
-    lines, steps = [f"{names[0]}={values[names[0]]}"], [f"{names[0]}{values[names[0]]}"]
-    for name in names[1:]:
-        line, worked, value = _statement(values, rng)
-        values[name] = value
-        lines.append(f"{name}={line}")
-        steps.append(f"{name}={worked};{name}{value}")
-    asked = rng.choice(names[-2:])
-    program = ";".join([*lines, f"print({asked})"])
+    names = rng.sample(LETTERS, FUNCTIONS)
+    called = rng.randrange(FUNCTIONS)
+    argument = rng.choice(DIGITS)
+    operations = [step(argument, rng) for _ in names]
+    sign, operand, value = operations[called]
+    call, near = f"{names[called]}({argument})", [argument]
+    trace = f">{names[called]}{sign}{operand}:{argument}{sign}{operand}={value}"
+    if rng.random() < 0.5:
+        near.append(value)
+        outer, added, total = step(value, rng)
+        call += f"{outer}{added}"
+        trace += f";{value}{outer}{added}={total}"
+        value = total
+    functions = ";".join(f"{name}{sign}{operand}" for name, (sign, operand, _) in zip(names, operations))
+    program = f"{functions}>{call}"
     return Problem(
         domain="code",
-        kind="assignments",
+        kind="call",
         key=f"code:{program}",
         question=f"code: {program}",
-        trace=";".join(steps[: names.index(asked) + 1]),
-        answer=str(values[asked]),
-        wrong=other_digits(values[asked], near=tuple(value for name, value in values.items() if name != asked)),
+        trace=trace,
+        answer=str(value),
+        wrong=other_digits(value, near=tuple(near)),
     )
-
-
-def _statement(values: dict[str, int], rng: random.Random) -> tuple[str, str, int]:
-    """(right-hand side, the same with values, result); results stay between 0 and 9."""
-    left = rng.choice(list(values))
-    pairs = [
-        (sign, name) for name in values for sign in "+-" if name != left and 0 <= _apply(values, left, sign, name) <= 9
-    ]
-    if pairs and rng.random() < SHARE_OF_PAIRS:
-        sign, right = rng.choice(pairs)
-        return (
-            f"{left}{sign}{right}",
-            f"{left}{values[left]}{sign}{right}{values[right]}",
-            _apply(values, left, sign, right),
-        )
-    sign, operand, result = step(values[left], rng)
-    return f"{left}{sign}{operand}", f"{left}{values[left]}{sign}{operand}", result
-
-
-def _apply(values: dict[str, int], left: str, sign: str, right: str) -> int:
-    return values[left] + values[right] if sign == "+" else values[left] - values[right]

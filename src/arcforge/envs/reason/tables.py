@@ -1,4 +1,4 @@
-"""table: a small table of measured values: the largest, the smallest, how many above a mark, two rows combined."""
+"""table: a small table of measured values: two of its rows combined, or the larger of two."""
 
 from __future__ import annotations
 
@@ -14,38 +14,24 @@ Rows = list[tuple[str, int]]
 
 def make(rng: random.Random) -> Problem:
     rows = list(zip(rng.sample(NAMES, ROWS), rng.sample(DIGITS, ROWS)))
-    return rng.choice((_extreme, _above, _pair))(rows, rng)
+    return rng.choice((_comparison, _pair))(rows, rng)
 
 
-def _extreme(rows: Rows, rng: random.Random) -> Problem:
-    """The trace reads a row and carries the best one so far beside it, so every comparison has both values at hand."""
-    word, better = rng.choice((("largest", max), ("smallest", min)))
-    best, steps = rows[0], [_cell(rows[0])]
-    for row in rows[1:]:
-        best = better(best, row, key=_value)
-        steps.append(f"{_cell(row)},{_cell(best)}")
-    wrong = tuple(name for name, _ in rows if name != best[0])
-    return _problem(word, rows, f"which is {word}?", ";".join(steps), best[0], wrong)
-
-
-def _above(rows: Rows, rng: random.Random) -> Problem:
-    """The trace says for every row whether it counts, and the count so far."""
-    mark, count, steps = rng.randrange(1, 9), 0, []
-    for _, value in rows:
-        count += value > mark
-        steps.append(f"{value} {'yes' if value > mark else 'no'} {count}")
-    return _problem("above", rows, f"how many above {mark}?", ";".join(steps), str(count), other_digits(count))
+def _comparison(rows: Rows, rng: random.Random) -> Problem:
+    (first, a), (second, b) = rng.sample(rows, 2)
+    answer = first if a > b else second
+    trace = f"({first}={a},{second}={b}):{a}>{b} {'yes' if a > b else 'no'}"
+    wrong = tuple(name for name, _ in rows if name != answer)
+    return _problem("comparison", rows, f"larger({first},{second})?", trace, answer, wrong)
 
 
 def _pair(rows: Rows, rng: random.Random) -> Problem:
     """Sum where it stays below ten, else difference, of two rows."""
     (first, a), (second, b) = sorted(rng.sample(rows, 2), key=_value, reverse=True)
-    if a + b <= 9 and rng.random() < 0.7:
-        word, sign, result = "plus", "+", a + b
-    else:
-        word, sign, result = "minus", "-", a - b
-    trace = f"{first} {a};{second} {b};{a}{sign}{b}={result}"
-    return _problem("pair", rows, f"{first} {word} {second}?", trace, str(result), other_digits(result, near=(a, b)))
+    sign, result = ("+", a + b) if a + b <= 9 and rng.random() < 0.7 else ("-", a - b)
+    word = "sum" if sign == "+" else "gap"
+    trace = f"({first}={a},{second}={b}):{a}{sign}{b}={result}"
+    return _problem("pair", rows, f"{word}({first},{second})?", trace, str(result), other_digits(result, near=(a, b)))
 
 
 def _problem(kind: str, rows: Rows, asked: str, trace: str, answer: str, wrong: tuple[str, ...]) -> Problem:
@@ -61,7 +47,7 @@ def _problem(kind: str, rows: Rows, asked: str, trace: str, answer: str, wrong: 
 
 
 def _cell(row: tuple[str, int]) -> str:
-    return f"{row[0]} {row[1]}"
+    return f"{row[0]}={row[1]}"
 
 
 def _value(row: tuple[str, int]) -> int:

@@ -16,7 +16,7 @@ from arcforge.envs.swe.prompts import opening
 from arcforge.envs.swe.repository import EXPRESSIONS, PASSED, TEST_FILE, Repository
 from arcforge.envs.swe.task import MAX_TURNS, THINKING
 
-RIGHT_SHARE = 0.2  # an edit chooses the right expression
+RIGHT_SHARE = 0.25  # an edit chooses the right expression
 VERIFY_SHARE = 0.5  # `test` after an edit
 RETRY_SHARE = 0.15  # another edit after a failing verification
 MISTAKE_SHARE = 0.15  # a step that goes wrong, then recovery

@@ -16,7 +16,7 @@ from arcforge.sandbox.fork import ForkSandbox, ForkServer
 
 # One mode at RL and evaluation, the one with the shortest turns; most demonstrations have it.
 THINKING = Thinking(enabled=False)
-MAX_TURNS = 16
+MAX_TURNS = 12
 MAX_TOKENS = 48
 
 

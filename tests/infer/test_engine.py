@@ -140,6 +140,18 @@ def test_next_turn_reuses_its_prefix_until_the_weights_change(model, tmp_path):
     assert run(engine, [(turn, Sampling(max_tokens=5, temperature=0))])["0"].cached_tokens == 0
 
 
+def test_a_prefix_may_be_as_stale_as_configured_and_its_age_is_that_of_its_oldest_part(model):
+    engine = Engine(model, EngineConfig(slots=4, capacity=96, stale_prefix=1))
+    prompt, sampling = list(range(40)), Sampling(max_tokens=5, temperature=0)
+    cached = []
+    for version in (0, 1, 2, 2, 1, 1):
+        if version != engine.version:
+            engine.set_version(version)
+        cached.append(run(engine, [(prompt, sampling)])["0"].cached_tokens)
+    # At version 2 what version 1 went on with is still version 0's; a smaller number than before forgets everything.
+    assert cached == [0, 39, 0, 39, 0, 39]
+
+
 def test_a_turn_that_continues_beside_a_fresh_prompt_sees_all_its_keys(model):
     """Prefilled in one batch, as long as the fresh prompt: index of a query and its position differ."""
     engine = Engine(model, EngineConfig(slots=4, capacity=160))

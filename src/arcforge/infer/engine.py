@@ -34,12 +34,15 @@ from arcforge.model.trunk import GlmMoeDsa
 
 
 class EngineConfig(Config):
-    """slots: requests decoded at once. capacity: tokens per request, prompt included. drafts: MTP tokens per step (0 = off)."""
+    """slots: requests decoded at once. capacity: tokens per request, prompt included. drafts: MTP tokens per step (0 = off).
+    stale_prefix: weight versions that a cached prefix may lag behind when a new request starts from it; 0 computes every
+    prefix anew after an update. Behaviour log-probs stay exact either way: they are those of the sampled distribution."""
 
     slots: int = Field(default=64, ge=1)
     capacity: int = Field(default=1024, ge=8)
     drafts: int = Field(default=0, ge=0, le=8)
     prefill_tokens: int = Field(default=8192, ge=64)
+    stale_prefix: int = Field(default=0, ge=0)
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Engine:
         self.model, self.config, self.version = model.eval(), config, 0
         self._cache = LatentCache(model.config, config.slots, config.capacity)
         self.runner = Runner(self.model, self._cache)
-        self._slots = SlotTable(self._cache)
+        self._slots = SlotTable(self._cache, config.stale_prefix)
         self._waiting: deque[tuple[str, list[int], Sampling]] = deque()
         self._running: dict[str, Running] = {}
         self._finished: dict[str, Output] = {}
@@ -185,14 +188,15 @@ class Engine:
         return results
 
     def update_weights(self, folder: Path, version: int) -> None:
-        """Load new weights in place. Running requests continue; nothing cached before starts a new request."""
+        """Load new weights in place. Running requests continue; see `stale_prefix` for what is cached."""
         fill(self.model, read_tensors(folder, torch.float32), folder)
         self.set_version(version)
 
     def set_version(self, version: int) -> None:
         """Declare that the model's weights changed (an in-process trainer updated them)."""
+        if version <= self.version:  # a number used before does not tell old contents from new ones
+            self._slots.forget()
         self.version = version
-        self._slots.forget()
 
     def _admit(self) -> list[Running]:
         admitted, tokens = [], 0

@@ -1,7 +1,7 @@
 """Slots of the latent cache and what each still holds: a new request starts from the longest prefix any slot knows.
 
 One conversation's next turn continues in its own slot; samples of one group copy the prompt that the first one computed.
-Contents written by old weights are never reused after a weight update.
+Contents written by weights older than `stale` versions never start a new request.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from arcforge.model.cache import LatentCache
 
 @dataclass
 class Slot:
-    """tokens[:length] are cached; version is that of the weights that computed all of them (-1: not reusable)."""
+    """tokens[:length] are cached; version is that of the oldest weights that computed some of them (-1: not reusable)."""
 
     index: int
     tokens: np.ndarray
@@ -30,10 +30,10 @@ class Slot:
 
 
 class SlotTable:
-    """Chooses slots for prompts. Least recently used contents are given up first."""
+    """Chooses slots for prompts. Least recently used contents are given up first. stale: versions a content may lag."""
 
-    def __init__(self, cache: LatentCache) -> None:
-        self._cache = cache
+    def __init__(self, cache: LatentCache, stale: int = 0) -> None:
+        self._cache, self._stale = cache, stale
         self._clock = 0
         self.slots = [Slot(i, np.zeros(cache.capacity + 1, dtype=np.int32)) for i in range(cache.slots)]
 
@@ -44,15 +44,18 @@ class SlotTable:
     def take(self, prompt: np.ndarray, version: int) -> Slot:
         """A free slot holding as long a prefix of the prompt as possible (at most all but its last token)."""
         self._clock += 1
-        best, shared = self._longest_prefix(prompt, version)
+        best, shared = self._longest_prefix(prompt, version - self._stale)
+        oldest = version if best is None else best.version
         if best is None or best.busy:
-            target = min((s for s in self.slots if not s.busy), key=lambda s: (s.version == version, s.used))
+            target = min(
+                (s for s in self.slots if not s.busy), key=lambda s: (s.version >= version - self._stale, s.used)
+            )
             if best is not None:
                 self._cache.copy_slot(best.index, target.index, shared)
                 target.tokens[:shared] = best.tokens[:shared]
         else:
             target = best
-        target.length, target.version, target.busy, target.used = shared, version, True, self._clock
+        target.length, target.version, target.busy, target.used = shared, oldest, True, self._clock
         return target
 
     def release(self, slot: Slot) -> None:
@@ -60,14 +63,14 @@ class SlotTable:
         slot.busy, slot.used = False, self._clock
 
     def forget(self) -> None:
-        """After a weight update nothing cached may start a new request; running ones go on (their slots turn -1)."""
+        """Nothing cached so far may start a new request; running ones go on (their slots turn -1)."""
         for slot in self.slots:
             slot.version = -1
 
-    def _longest_prefix(self, prompt: np.ndarray, version: int) -> tuple[Slot | None, int]:
+    def _longest_prefix(self, prompt: np.ndarray, oldest: int) -> tuple[Slot | None, int]:
         best, shared = None, 0
         for slot in self.slots:
-            if slot.version != version:
+            if slot.version < max(oldest, 0):
                 continue
             limit = min(slot.length, len(prompt) - 1)
             if limit <= shared or slot.tokens[shared] != prompt[shared]:

@@ -41,6 +41,12 @@ class ComponentError(RuntimeError):
         self.name, self.problem, self.log, self.tail = name, problem, log, _tail(log)
         super().__init__(f"{name} {problem}; its log {log} ends:\n{self.tail or '(empty)'}")
 
+    @property
+    def line(self) -> str:
+        """What happened in one line."""
+        last = self.tail.splitlines()[-1] if self.tail else "nothing in its log"
+        return f"{self.name} {self.problem}: {last} ({self.log})"
+
 
 class ComponentDied(ComponentError):
     """The process ended by itself. exit_code: as subprocess tells it, -N for signal N."""

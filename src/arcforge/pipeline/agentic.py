@@ -48,10 +48,7 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
             place.stop_file.touch()
             launcher.wait("orchestrator", 60.0)
     except ComponentError as error:
-        last = error.tail.splitlines()[-1] if error.tail else "nothing in its log"
-        raise UserError(
-            f"{NAME}: {error.name} {error.problem}: {last} ({error.log}); the same command continues"
-        ) from None
+        raise UserError(f"{NAME}: {error.line}; the same command continues") from None
     finally:
         torch.set_num_threads(work.recipe.run.threads)
     atomic_write(folder / "histograms.json", json.dumps(outcome.histograms))
@@ -68,6 +65,8 @@ def start_engines(launcher: LocalLauncher, config: AgenticConfig, place: Place) 
         port_file.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
         argv += ["--port-file", str(port_file.absolute()), "--slots", str(slots), "--capacity", str(config.context)]
+        # Recomputing every conversation after every update would cost more than generating it.
+        argv += ["--stale-prefix", str(config.max_staleness)]
         launcher.start(name, argv)
     for name, port_file in port_files.items():
         launcher.wait_ready(name, port_file.exists, READY_SECONDS)

@@ -9,21 +9,18 @@ The trainer knows samples and published weights; it never waits for a rollout th
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.config import Config
 from arcforge.core.errors import UserError
 from arcforge.core.metrics import JsonLines, Progress
-from arcforge.core.runs import atomic_write
 from arcforge.launch.local import LocalLauncher
 from arcforge.model.checkpoint import save_checkpoint
 from arcforge.optim.schedule import linear
@@ -34,6 +31,7 @@ from arcforge.rl.losses import LossOutput, check_loss, double_sided
 from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Policy
 from arcforge.rl.publish import Publisher, latest
 from arcforge.rl.samples import Sample, build_batch, group_samples
+from arcforge.rl.state import load_state, save_state
 
 POLL_SECONDS = 0.02
 STALL_SECONDS = 300.0
@@ -99,7 +97,8 @@ class Outcome:
 def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLauncher) -> Outcome:
     """Run the stage's steps. The launcher's components are started by the caller; their death raises ComponentError."""
     check_loss("double_sided", asynchronous=True)
-    step, version, merged, shares = _restore(place, policy)
+    state = load_state(place.state_file, policy) or {"step": 0, "version": 0, "histograms": {}, "shares": []}
+    step, version, merged, shares = state["step"], state["version"], state["histograms"], state["shares"]
     reader = BufferReader(place.trajectories, NAME, step)
     version = _published(place, policy, version)
     progress = Progress(NAME, config.steps, done=step)
@@ -121,7 +120,8 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
         if step % config.publish_every == 0:
             if config.reset_optimizer:
                 policy.optimizer.reset_state()
-            _save(place, step, version + 1, policy, merged, shares)
+            following = version + 1  # the number under which these weights are published next
+            save_state(place.state_file, policy, step=step, version=following, histograms=merged, shares=shares)
             published, version = version, publish(place, policy)
         else:
             published = version
@@ -215,21 +215,3 @@ def _wait_for_groups(
             raise UserError(f"{NAME}: no rollout finished for {STALL_SECONDS:.0f} s; see {place.folder}/logs")
     place.events.write({"who": "trainer", "kind": "wait_end", "stage": NAME, "for": "rollouts"})
     return groups
-
-
-def _save(place: Place, step: int, version: int, policy: Policy, merged: dict, shares: list[float]) -> None:
-    """version: the number under which these weights are published next."""
-    buffer = io.BytesIO()
-    state = {"step": step, "model": policy.model.state_dict(), "optimizer": policy.optimizer.state_dict()}
-    torch.save({**state, "version": version, "histograms": merged, "shares": shares}, buffer)
-    atomic_write(place.state_file, buffer.getvalue())
-
-
-def _restore(place: Place, policy: Policy) -> tuple[int, int, dict, list[float]]:
-    """(step, version of the weights, histograms, shares); the stage's first weights are version 0."""
-    if not place.state_file.exists():
-        return 0, 0, {}, []
-    state = torch.load(place.state_file, weights_only=True)
-    policy.model.load_state_dict(state["model"])
-    policy.optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["version"], state["histograms"], state["shares"]

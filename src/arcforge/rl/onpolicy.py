@@ -4,7 +4,6 @@ are then updated, in one process, repeatable bit for bit (GLM-5 report, sections
 from __future__ import annotations
 
 import asyncio
-import io
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.config import Config
 from arcforge.core.errors import UserError
 from arcforge.core.metrics import JsonLines, Progress
-from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Family
 from arcforge.core.trajectory import Trajectory
 from arcforge.infer.engine import Engine, EngineConfig
@@ -32,6 +29,7 @@ from arcforge.rl.local_engine import LocalTokenEngine
 from arcforge.rl.orchestrator import choose_index
 from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Loss, Policy, Update
 from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
+from arcforge.rl.state import load_state, save_state
 from arcforge.rollout.attempt import attempt
 from arcforge.rollout.record import TrajectoryWriter
 
@@ -84,7 +82,8 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
     engine = Engine(
         policy.model, EngineConfig(slots=min(128, config.prompts * config.group_size), capacity=config.context)
     )
-    step, result, shares = _restore(stage, policy)
+    state = load_state(stage.state_file, policy) or {"step": 0, "histograms": {}, "shares": []}
+    step, result, shares = state["step"], state["histograms"], state["shares"]
     engine.set_version(step)
     progress, saved = Progress(stage.name, config.steps, done=step), time.monotonic()
     with asyncio.Runner() as runner, closing(TrajectoryWriter(stage.trajectories)) as writer:
@@ -108,7 +107,7 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
             row = _record(stage, step, groups, update, generated - start, time.monotonic() - generated)
             progress.update(1, reward=row["reward"])
             if time.monotonic() - saved >= stage.save_seconds and step < config.steps:
-                _save(stage, step, policy, result, shares)
+                save_state(stage.state_file, policy, step=step, histograms=result, shares=shares)
                 saved = time.monotonic()
         for family in stage.families:
             runner.run(family.close())
@@ -176,19 +175,3 @@ def _record(
     }
     stage.sink.write(row)
     return row
-
-
-def _save(stage: Stage, step: int, policy: Policy, result: dict, shares: list[float]) -> None:
-    buffer = io.BytesIO()
-    state = {"step": step, "model": policy.model.state_dict(), "optimizer": policy.optimizer.state_dict()}
-    torch.save({**state, "histograms": result, "shares": shares}, buffer)
-    atomic_write(stage.state_file, buffer.getvalue())
-
-
-def _restore(stage: Stage, policy: Policy) -> tuple[int, dict, list[float]]:
-    if not stage.state_file.exists():
-        return 0, {}, []
-    state = torch.load(stage.state_file, weights_only=True)
-    policy.model.load_state_dict(state["model"])
-    policy.optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["histograms"], state["shares"]

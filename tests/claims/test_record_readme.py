@@ -29,6 +29,15 @@ def test_every_table_is_whole(text):
         assert set(lines[1]) <= set("|-: ")
 
 
+def test_a_seed_without_comparisons_leaves_its_cells_empty():
+    numbers = raw()
+    numbers["seeds"]["1"]["comparisons"] = {}
+    text = render(numbers)
+    assert "| Interleaved windows against DSA | the claim | held |  |" in text
+    assert "| twins | 100 | 150 |  |  |" in text and "| all | 1,060 | 1,590 | 660 | 990 |" in text
+    assert "| 1 asynchronous |" not in text
+
+
 def test_what_was_run_and_where(text):
     assert "Command: `arcforge run recipes/laptop-record.toml`" in text
     assert "Machine: 2 cores of A CPU, Linux, Python 3.12, torch 2.11, arcforge 0.1." in text
@@ -70,10 +79,10 @@ def test_the_machine_is_described(tmp_path):
 
 def test_the_plan_names_seeds_and_comparisons_and_creates_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    run_record(RECIPE, ["record.seeds=[3, 5]"], dry_run=True)
+    run_record(RECIPE, ["record.seeds=[3, 5]", "record.compared=[0, 5]"], dry_run=True)
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == (
-        "record: the above with seeds 3, 5; for each of them the comparisons windows, multi_token, twins, teachers"
+        "record: the above with seeds 3, 5; for 5 the comparisons windows, multi_token, twins, teachers"
     )
     assert 'folder = "runs/tiny-record/seed-3"' in text and "\nseed = 3\n" in text and "[record]" not in text
     assert not list(tmp_path.iterdir())

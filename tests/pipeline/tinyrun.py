@@ -22,12 +22,14 @@ class TinyRun:
 
     folder: Path
     source: Path
+    overrides: tuple[str, ...] = ()
     process: subprocess.Popen = field(init=False)
     starts: int = 0
 
     @property
     def command(self):
-        return [*ARCFORGE, "run", str(RECIPE), f"run.folder={self.folder}", f"data.source={self.source}"]
+        values = (f"run.folder={self.folder}", f"data.source={self.source}", *self.overrides)
+        return [*ARCFORGE, "run", str(RECIPE), *values]
 
     @property
     def log(self):

@@ -57,7 +57,8 @@ def render(raw: Mapping[str, Any]) -> str:
         f"## What the RL stages gained\n\n{_gains(seeds)}",
     ]
     for name, (title, markdown) in SECTIONS.items():
-        parts.append(f"## {title}\n\n{markdown({seed: found['comparisons'][name] for seed, found in seeds.items()})}")
+        if results := compared(seeds, name):
+            parts.append(f"## {title}\n\n{markdown(results)}")
     for title, make in (
         ("Every stage on every capability, per cent", _matrix),
         ("Retrieval by length, per cent", lambda results: windows.by_length(results["retrieval"])),
@@ -70,6 +71,11 @@ def render(raw: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def compared(seeds: Seeds, name: str) -> dict[str, Result]:
+    """The results of one comparison by the seeds that it was made with."""
+    return {seed: found["comparisons"][name] for seed, found in seeds.items() if name in found["comparisons"]}
+
+
 def _machine(told: Mapping[str, Any]) -> str:
     return (
         f"Machine: {told['cores']} cores of {told['cpu']}, {told['system']}, Python {told['python']}, "
@@ -80,8 +86,10 @@ def _machine(told: Mapping[str, Any]) -> str:
 def _claims(seeds: Seeds) -> str:
     rows = []
     for name, (title, _) in SECTIONS.items():
-        results = [found["comparisons"][name] for found in seeds.values()]
-        rows.append([title, results[0]["target"], *(verdict(result["held"]) for result in results)])
+        results = compared(seeds, name)
+        if results:
+            held = (verdict(results[seed]["held"]) if seed in results else "" for seed in seeds)
+            rows.append([title, next(iter(results.values()))["target"], *held])
     return table(["comparison", "target", *(f"seed {seed}" for seed in seeds)], rows)
 
 
@@ -125,9 +133,13 @@ def _seconds(seeds: Seeds) -> str:
     """Wall and CPU seconds of every stage and comparison, and of each seed in all."""
     columns = []
     for found in seeds.values():
-        timed = [*found["stages"], *({"stage": name, **found["comparisons"][name]} for name in SECTIONS)]
+        timed = [*found["stages"], *({"stage": name, **result} for name, result in found["comparisons"].items())]
         column = {row["stage"]: (row["wall_seconds"], row["cpu_seconds"]) for row in timed}
         columns.append({**column, "all": tuple(sum(pair[i] for pair in column.values()) for i in (0, 1))})
     head = [f"seed {seed} {kind} s" for seed in seeds for kind in ("wall", "CPU")]
-    rows = [[name, *(f"{value:,.0f}" for column in columns for value in column[name])] for name in columns[0]]
+    names = dict.fromkeys(name for column in columns for name in column if name != "all")
+    rows = [
+        [name, *(f"{column[name][i]:,.0f}" if name in column else "" for column in columns for i in (0, 1))]
+        for name in (*names, "all")
+    ]
     return table(["stage", *head], rows)

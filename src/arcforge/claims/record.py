@@ -56,7 +56,8 @@ def run_record(path: Path, overrides: list[str], dry_run: bool = False) -> None:
         mine = of_seed(recipe, seed)
         print(f"seed {seed}: {mine.run.folder}", flush=True)
         run_stages(mine)
-        compare_all(home, mine, record)
+        if seed in record.compared:
+            compare_all(home, mine, record)
         done.append(seed)
         write_record(home, recipe, done, shlex.join(["arcforge", "run", str(path), *overrides]))
     print(f"record: {home.path / 'record' / 'README.md'}")
@@ -65,7 +66,8 @@ def run_record(path: Path, overrides: list[str], dry_run: bool = False) -> None:
 def plan(recipe: Recipe, record: RecordConfig) -> str:
     """Text of --dry-run: one seed's cost, and what the record consists of."""
     seeds = ", ".join(map(str, record.seeds))
-    parts = f"record: the above with seeds {seeds}; for each of them the comparisons {', '.join(COMPARISONS)}"
+    compared = ", ".join(str(seed) for seed in record.seeds if seed in record.compared) or "none of them"
+    parts = f"record: the above with seeds {seeds}; for {compared} the comparisons {', '.join(COMPARISONS)}"
     return f"{describe(of_seed(recipe, record.seeds[0]))}\n{parts}"
 
 
@@ -120,5 +122,9 @@ def seed_results(home: Path, seed: int) -> dict[str, Any]:
         ],
         "results": run.results,
         "gains": gains(run.path),
-        "comparisons": {name: json.loads(result_file(home, name, seed).read_text()) for name in COMPARISONS},
+        "comparisons": {
+            name: json.loads(path.read_text())
+            for name in COMPARISONS
+            if (path := result_file(home, name, seed)).exists()
+        },
     }

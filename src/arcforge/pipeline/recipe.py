@@ -56,11 +56,13 @@ class EvaluateConfig(Config):
 
 
 class RecordConfig(Config):
-    """What a record measures beside one run per seed (`claims`). teacher_tasks: of distillation against its teachers;
+    """What a record measures beside one run per seed (`claims`). compared: the seeds whose runs the comparisons are made
+    with. teacher_tasks: of distillation against its teachers;
     twin_steps, twin_rounds: updates and repetitions of asynchronous RL against its synchronous twin; mtp_prompts: of
     drafts after one and three MTP training steps."""
 
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    compared: tuple[int, ...] = (0, 1, 2)
     teacher_tasks: int = Field(default=2048, ge=1)
     twin_steps: int = Field(default=12, ge=1)
     twin_rounds: int = Field(default=3, ge=1)

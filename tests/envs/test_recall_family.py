@@ -3,7 +3,7 @@
 import asyncio
 
 from arcforge.core.tasks import Family
-from arcforge.envs.recall.family import RecallFamily
+from arcforge.envs.recall.family import DEMONSTRATED, RecallFamily
 from arcforge.envs.registry import family
 
 
@@ -22,18 +22,19 @@ def test_questions_are_repeatable_and_splits_do_not_meet():
     assert all(len(k) == 60 for k in keys.values())
 
 
-def test_demonstrations_are_right_and_only_the_last_answer_is_trained():
+def test_demonstrations_are_right_and_the_acknowledgement_is_not_trained():
     made: Family = family("recall", 3)
     for index in range(9):
         conversation = made.demonstration(index)
-        *_, ok, question, answer = conversation.messages
-        assert ok.content == "ok" and not ok.trained and answer.trained
-        listed = dict(line.split("=") for line in conversation.messages[1].content.split("\n"))
-        asked = question.content.rstrip("?").split()[-1]
-        if conversation.domain == "value":
-            assert listed[asked] == answer.content
-        elif conversation.domain == "key":
-            assert listed[answer.content] == asked
-        else:
-            keys = list(listed)
-            assert keys[keys.index(asked) + 1] == answer.content
+        _, given, ok, *turns = conversation.messages
+        assert ok.content == "ok" and not ok.trained and len(turns) == 2 * DEMONSTRATED
+        listed = given.content.split("\n")
+        keys = [line.split("=")[0] for line in listed]
+        for question, answer in zip(turns[::2], turns[1::2]):
+            assert answer.trained
+            asked = question.content.removesuffix("?")
+            if asked.endswith(" and the next"):
+                place = keys.index(asked.removesuffix(" and the next"))
+                assert answer.content.split("\n") == listed[place : place + 2]
+            else:
+                assert answer.content.split("\n") == [listed[keys.index(key)] for key in asked.split(",")]

@@ -1,4 +1,4 @@
-"""The family "recall": two-turn questions about a given list, graded 0 or 1."""
+"""The family "recall": questions about a list given some turns before, graded 0 or 1."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from arcforge.core.words import NAMES
 from arcforge.envs.single_turn import SingleTurnTask, draw, validate
 from arcforge.rewards.rules import Exact, RuleScorer, dump_rules
 
-SYSTEM = "You keep lists. Answer with one word."
+SYSTEM = "You keep lists. Answer with the lines asked for."
 LINES = (10, 16)
 MAX_TOKENS = 16
+DEMONSTRATED = 4  # questions about one list
+
+Lines = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Question:
-    """lines: (key, value), keys and values all different. wrong: other words of the list."""
+    """lines: (key, value), keys and values all different. answer: one or two lines of the list. wrong: the other lines."""
 
     domain: str
-    lines: tuple[tuple[str, str], ...]
+    lines: Lines
     text: str
     answer: str
 
@@ -31,28 +34,37 @@ class Question:
 
     @property
     def wrong(self) -> list[str]:
-        return [word for line in self.lines for word in line if word != self.answer]
+        return [line for line in map(_line, self.lines) if line != self.answer]
 
 
 def make(domain: str, rng: random.Random) -> Question:
     count = rng.randint(*LINES)
     words = rng.sample(NAMES, 2 * count)
-    lines = tuple(zip(words[:count], words[count:], strict=True))
-    place = rng.randrange(count - 1)
-    key, value = lines[place]
-    text, answer = {
-        "value": (f"value of {key}?", value),
-        "key": (f"key of {value}?", key),
-        "next": (f"next key after {key}?", lines[place + 1][0]),
+    return ask(domain, tuple(zip(words[:count], words[count:], strict=True)), rng)
+
+
+def ask(domain: str, lines: Lines, rng: random.Random) -> Question:
+    """A question about these lines."""
+    place = rng.randrange(len(lines) - 1)
+    first, following = lines[place], lines[place + 1]
+    other = rng.choice([line for line in lines if line != first])
+    text, wanted = {
+        "line": (f"{first[0]}?", [first]),
+        "two": (f"{first[0]},{other[0]}?", [first, other]),
+        "next": (f"{first[0]} and the next?", [first, following]),
     }[domain]
-    return Question(domain, lines, text, answer)
+    return Question(domain, lines, text, "\n".join(map(_line, wanted)))
+
+
+def _line(line: tuple[str, str]) -> str:
+    return f"{line[0]}={line[1]}"
 
 
 class RecallFamily:
     """Index i is a question of domain i modulo 3."""
 
     name = "recall"
-    domains = ("value", "key", "next")
+    domains = ("line", "two", "next")
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
@@ -75,17 +87,23 @@ class RecallFamily:
         )
 
     def demonstration(self, index: int) -> Conversation:
-        question = self._draw("train", index, random.Random(f"recall:{self._seed}:demonstration:{index}"))
-        answer = Message(role="assistant", content=question.answer)
+        """DEMONSTRATED questions about one list, the first of them of the train split's."""
+        rng = random.Random(f"recall:{self._seed}:demonstration:{index}")
+        question = self._draw("train", index, rng)
+        messages = [*opening(question), Message(role="assistant", content=question.answer)]
+        for _ in range(DEMONSTRATED - 1):
+            another = ask(rng.choice(self.domains), question.lines, rng)
+            messages.append(Message(role="user", content=another.text))
+            messages.append(Message(role="assistant", content=another.answer))
         return Conversation(
-            messages=(*opening(question), answer),
+            messages=tuple(messages),
             thinking=Thinking(enabled=False),
             family=self.name,
             domain=question.domain,
         )
 
     async def validate(self, split: Split, index: int) -> None:
-        """TaskError unless the grader accepts the answer and refuses every other word of the list, and silence."""
+        """TaskError unless the grader accepts the answer and refuses every other line of the list, and silence."""
         question = self.question(split, index)
         bad = [Message(role="assistant", content=text) for text in (*question.wrong, "", f"{question.answer} it is")]
         await validate(self.task(split, index), Message(role="assistant", content=question.answer), bad)
@@ -100,10 +118,9 @@ class RecallFamily:
 
 def opening(question: Question) -> tuple[Message, ...]:
     """System prompt, the list, its acknowledgement (context only), the question."""
-    text = "\n".join(f"{key}={value}" for key, value in question.lines)
     return (
         Message(role="system", content=SYSTEM),
-        Message(role="user", content=text),
+        Message(role="user", content="\n".join(map(_line, question.lines))),
         Message(role="assistant", content="ok", trained=False),
         Message(role="user", content=question.text),
     )

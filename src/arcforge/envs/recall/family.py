@@ -56,6 +56,10 @@ def ask(domain: str, lines: Lines, rng: random.Random) -> Question:
     return Question(domain, lines, text, "\n".join(map(_line, wanted)))
 
 
+def _key(question: Question) -> str:
+    return question.key
+
+
 def _line(line: tuple[str, str]) -> str:
     return f"{line[0]}={line[1]}"
 
@@ -87,12 +91,13 @@ class RecallFamily:
         )
 
     def demonstration(self, index: int) -> Conversation:
-        """DEMONSTRATED questions about one list, the first of them of the train split's."""
+        """DEMONSTRATED questions about one list, all of the train split."""
         rng = random.Random(f"recall:{self._seed}:demonstration:{index}")
         question = self._draw("train", index, rng)
         messages = [*opening(question), Message(role="assistant", content=question.answer)]
         for _ in range(DEMONSTRATED - 1):
-            another = ask(rng.choice(self.domains), question.lines, rng)
+            domain = rng.choice(self.domains)
+            another = draw(lambda random_, d=domain: ask(d, question.lines, random_), _key, "train", rng)
             messages.append(Message(role="user", content=another.text))
             messages.append(Message(role="assistant", content=another.answer))
         return Conversation(
@@ -113,7 +118,7 @@ class RecallFamily:
 
     def _draw(self, split: Split, index: int, rng: random.Random) -> Question:
         domain = self.domains[index % len(self.domains)]
-        return draw(lambda random_: make(domain, random_), lambda question: question.key, split, rng)
+        return draw(lambda random_: make(domain, random_), _key, split, rng)
 
 
 def opening(question: Question) -> tuple[Message, ...]:

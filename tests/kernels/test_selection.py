@@ -89,7 +89,7 @@ def index_inputs(T: int, S: int):
 def test_index_scores_are_the_loop_at_all_keys_that_a_causal_query_sees(T):
     ours = [x.clone().requires_grad_() for x in index_inputs(T, T)]
     exact = [x.double().requires_grad_() for x in index_inputs(T, T)]
-    scores, expected = index_scores(*ours, causal=True), looped_scores(*exact)
+    scores, expected = index_scores(*ours, first=0), looped_scores(*exact)
     assert scores.shape == (2, T, T) and scores.dtype == torch.float32
     visible = torch.ones(T, T).tril()
     assert torch.allclose(scores * visible, (expected * visible).float(), atol=1e-5)
@@ -98,6 +98,15 @@ def test_index_scores_are_the_loop_at_all_keys_that_a_causal_query_sees(T):
     expected.backward(upstream.double())
     for mine, other in zip(ours, exact, strict=True):
         assert torch.allclose(mine.grad.double(), other.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 5), (3, 70), (64, 65), (50, 140)])
+def test_a_chunk_of_causal_queries_has_the_scores_that_it_has_among_all(start, end):
+    q, k, w = index_inputs(140, 140)
+    part = index_scores(q[:, start:end], k[:, :end], w[:, start:end], first=start)
+    whole = index_scores(q, k, w)[:, start:end, :end]
+    seen = torch.ones(end - start, end, dtype=torch.bool).tril(start)
+    assert torch.allclose(part[:, seen], whole[:, seen], atol=1e-6)
 
 
 @pytest.mark.parametrize(("T", "S"), [(1, 30), (5, 200), (QUERY_CHUNK + 6, QUERY_CHUNK + 6)])

@@ -30,7 +30,7 @@ def attention(model, ids: torch.Tensor, head: int) -> torch.Tensor:
     q = torch.cat((nope, rope), -1).transpose(1, 2)[:, head, None]
     k = first.self_attn._expand(*first.self_attn._latents(x, layout))[0][:, head, None]
     return attention_distribution(
-        q.squeeze(1)[:, None], k.squeeze(1)[:, None], layout.allowed_BTS, CONFIG.qk_head_dim**-0.5
+        q.squeeze(1)[:, None], k.squeeze(1)[:, None], layout.visible(0, ids.shape[1]), CONFIG.qk_head_dim**-0.5
     )[0]
 
 

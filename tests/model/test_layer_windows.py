@@ -52,7 +52,7 @@ def test_the_training_form_is_plain_attention_over_near_keys_of_the_document():
                 same = documents[0, s] in (documents[0, t], -2)
                 near = not window or int(positions[0, t] - positions[0, s]) < window
                 visible[0, t, s] = same and near
-        out, _ = model.layers[layer].self_attn(x_BTD, layout)
+        out = model.layers[layer].self_attn(x_BTD, layout).out_BTD
         assert torch.allclose(out, reference(model, layer, x_BTD, layout, visible), atol=1e-5)
     assert visible[0, 13, :4].sum() == 4 and not visible[0, 13, 4:13].any(), "document 1 looks back into the prefix"
     assert not visible[0, 19, :15].any(), "and later past it"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from arcforge.data.batches import Batch
 from arcforge.data.packing import PackedRows, Tokens, pack
 from arcforge.data.sharing import pack_shared
-from arcforge.model.attention import indexer_divergence
+from arcforge.model.indexer import indexer_divergence
 from arcforge.model.initialise import new_model
 from arcforge.model.specs import matrix_specs
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig

@@ -1,52 +1,45 @@
-"""Multi-head latent attention with the lightning indexer. Legend: B rows, T queries, S keys, H heads, D hidden, R latent rank.
+"""Multi-head latent attention. Legend: B rows, T queries, S keys, K selected keys, H heads, D hidden, R latent rank, C = R + rope.
 
 GLM-5 report, section 2.1 (MLA-256, DSA); DeepSeek-V3.2 report, section 2.1 (indexer). One set of weights, two forms:
-MHA for training, absorbed MQA over the latent cache for generation.
+MHA for training, absorbed MQA over latents for generation and wherever a query reads few of many keys.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from arcforge.kernels.attention.gathered import gathered_distribution, gathered_mqa
 from arcforge.kernels.attention.naive import attention_distribution, mha, mqa_absorbed
-from arcforge.kernels.selection.naive import index_scores, select_topk, selected_positions
+from arcforge.kernels.selection.naive import select_topk, selected_positions
 from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
+from arcforge.model.indexer import Index, Indexer, indexer_divergence
 from arcforge.model.layers import Layout, RMSNorm, rotate
 
+GATHER_FROM = 4096
+GATHER_RATIO = 8
+"""Gathering the selected keys pays from this length on, where it is this many times top-k (benchmarks/attention.py)."""
 
-class Indexer(nn.Module):
-    """Scores every visible key for every query; reads detached inputs, so the language loss never reaches it."""
+Selection = list[tuple[Tensor, Tensor]]
+"""What an indexer chose, per chunk of queries: (mask [B, T, S],) * 2 or (positions [B, T, K], chosen [B, T, K])."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.heads, self.dims, self.rope = config.index_n_heads, config.index_head_dim, config.qk_rope_head_dim
-        self.wq_b = nn.Linear(config.q_lora_rank, self.heads * self.dims, bias=False)
-        self.wk = nn.Linear(config.hidden_size, self.dims, bias=False)
-        self.k_norm = nn.LayerNorm(self.dims, eps=1e-6)
-        self.weights_proj = nn.Linear(config.hidden_size, self.heads, bias=False)
 
-    def keys(self, x_BTD: Tensor, layout: Layout) -> Tensor:
-        """[B, T, index_head_dim], rope dimensions first."""
-        k_BT1D = self.k_norm(self.wk(x_BTD)).unsqueeze(2)
-        return self._rotate(k_BT1D, layout).squeeze(2)
+@dataclass
+class Attended:
+    """out_BTD; kl_BT: the indexer's divergence per query, float32, or None; selection: for layers that share it."""
 
-    def scores(
-        self, x_BTD: Tensor, q_latent_BTR: Tensor, keys_BSD: Tensor, layout: Layout, causal: bool = False
-    ) -> Tensor:
-        """float32 [B, T, S]. causal: query t is the t-th key and sees none after it."""
-        B, T, _ = x_BTD.shape
-        q_BTJD = self._rotate(self.wq_b(q_latent_BTR).view(B, T, self.heads, self.dims), layout)
-        return index_scores(q_BTJD, keys_BSD, self.weights_proj(x_BTD).float() * self.heads**-0.5, causal)
-
-    def _rotate(self, x_BTHD: Tensor, layout: Layout) -> Tensor:
-        rope, rest = x_BTHD.split((self.rope, self.dims - self.rope), -1)
-        return torch.cat((rotate(rope, layout.cos_BTP, layout.sin_BTP), rest), -1)
+    out_BTD: Tensor
+    kl_BT: Tensor | None = None
+    selection: Selection | None = None
 
 
 class MLA(nn.Module):
-    """Attention over compressed latents. `layer` names its place in the cache."""
+    """Attention over compressed latents. `layer` names its place in the cache. A layer whose indexer type is "shared" has no
+    indexer and reads what the layer before it read (IndexShare, GLM-5.2)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -59,66 +52,184 @@ class MLA(nn.Module):
         self.kv_a_layernorm = RMSNorm(config.kv_lora_rank, config.latent_norm_eps)
         self.kv_b_proj = nn.Linear(config.kv_lora_rank, H * (config.qk_nope_head_dim + config.v_head_dim), bias=False)
         self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)
-        self.indexer = Indexer(config)
+        self.indexer = Indexer(config) if config.has_indexer(layer) else None
         self.scale = config.qk_head_dim**-0.5
         self.window = config.layer_windows[layer] if layer < len(config.layer_windows) else 0
 
-    def forward(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
-        """MHA form over the batch's own rows; returns the output and the indexer's KL per query [B, T] (or None)."""
+    def forward(self, x_BTD: Tensor, layout: Layout, selection: Selection | None = None) -> Attended:
+        """Over the batch's own rows. selection: of the layer before, read by a shared layer."""
+        if layout.sparse and self._gathers(layout):
+            return self._forward_gathered(x_BTD, layout, selection)
         q_latent_BTR, q_nope, q_rope_BTHP = self._queries(x_BTD, layout)
-        latent_BTR, k_rope_BTP = self._latents(x_BTD, layout)
         q_BHTK = torch.cat((q_nope, q_rope_BTHP), -1).transpose(1, 2)
-        k_BHTK, v_BHTV = self._expand(latent_BTR, k_rope_BTP)
-        mask_BTS, scores_BTS = layout.allowed_BTS, None
-        if self.window:
-            mask_BTS = self._windowed(layout, layout.positions_BT)
-        if layout.sparse or layout.indexer_loss:
-            assert mask_BTS is not None, "sparse attention needs the visibility mask"
-            x_free, q_free = x_BTD.detach(), q_latent_BTR.detach()
-            with torch.set_grad_enabled(layout.indexer_loss and torch.is_grad_enabled()):
-                scores_BTS = self.indexer.scores(x_free, q_free, self.indexer.keys(x_free, layout), layout, causal=True)
+        k_BHSK, v_BHSV = self._expand(*self._latents(x_BTD, layout))
+        index = self._index(x_BTD, q_latent_BTR, layout)
+        outs, divergences, chosen = [], [], []
+        for number, (start, end) in enumerate(layout.chunks()):
+            q, k, v = q_BHTK[:, :, start:end], k_BHSK[:, :, :end], v_BHSV[:, :, :end]
+            mask, scores = layout.visible(start, end, self.window), None
+            if index is not None:
+                with torch.set_grad_enabled(layout.indexer_loss and layout.fits and torch.is_grad_enabled()):
+                    scores = index.scores(start, end, causal=True)
             if layout.sparse:
-                mask_BTS = select_topk(scores_BTS.detach(), mask_BTS, self.config.index_topk)
+                mask = (
+                    select_topk(scores.detach(), mask, self.config.index_topk)
+                    if scores is not None
+                    else _mask(selection, number)
+                )
+                chosen.append((mask, mask))
+            if layout.indexer_loss and index is not None:
+                divergences.append(self._divergence(index, layout, start, end, q, k, mask, scores))
+            outs.append(mha(q, k, v, mask, self.scale))
+        out_BHTV = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+        return Attended(
+            self.o_proj(out_BHTV.transpose(1, 2).flatten(2)),
+            torch.cat(divergences, 1) if divergences else None,
+            chosen or selection,
+        )
+
+    def _divergence(
+        self,
+        index: Index,
+        layout: Layout,
+        start: int,
+        end: int,
+        q: Tensor,
+        k: Tensor,
+        mask: Tensor,
+        scores: Tensor | None,
+    ) -> Tensor:
+        """[B, end - start]. Where not all scores fit the budget at once, the backward pass computes a chunk's again."""
+
+        def divergence(scores_BTS: Tensor) -> Tensor:
+            target_BTS = attention_distribution(q, k, mask, self.scale, first=start)
+            return indexer_divergence(target_BTS, scores_BTS, mask)
+
+        if layout.fits and scores is not None:
+            return divergence(scores)
+
+        def again(queries: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
+            return divergence(Index(queries, weights, keys).scores(start, end, causal=True))
+
+        return checkpoint(again, index.q_BTJD, index.weights_BTJ, index.k_BSD, use_reentrant=False)  # type: ignore[return-value]
+
+    def _gathers(self, layout: Layout) -> bool:
+        T, topk = layout.positions_BT.shape[1], self.config.index_topk
+        return max(GATHER_FROM, GATHER_RATIO * topk) <= T
+
+    def _forward_gathered(self, x_BTD: Tensor, layout: Layout, selection: Selection | None) -> Attended:
+        """The absorbed form over the selected keys alone: work grows with T * top-k, but for the indexer's scores."""
+        q_latent_BTR, q_nope, q_rope = self._queries(x_BTD, layout)
+        keys_BSC = torch.cat(self._latents(x_BTD, layout), -1)
+        q_BTHC = self._absorbed(q_nope, q_rope)
+        index = self._index(x_BTD, q_latent_BTR, layout)
+        if index is not None:
+            selection = [self._positions(index, layout, start, end) for start, end in layout.chunks()]
+        assert selection is not None, "a shared layer needs the selection of the layer before"
+        positions_BTK, chosen_BTK = (torch.cat(parts, 1) for parts in zip(*selection, strict=True))
         kl_BT = None
-        if layout.indexer_loss:
-            assert mask_BTS is not None and scores_BTS is not None
-            target_BTS = attention_distribution(q_BHTK, k_BHTK, mask_BTS, self.scale)
-            kl_BT = indexer_divergence(target_BTS, scores_BTS, mask_BTS)
-        out_BHTV = mha(q_BHTK, k_BHTK, v_BHTV, mask_BTS, self.scale)
-        return self.o_proj(out_BHTV.transpose(1, 2).flatten(2)), kl_BT
+        if layout.indexer_loss and index is not None:
+            kl_BT = self._gathered_divergence(index, layout, q_BTHC.detach(), keys_BSC.detach(), selection)
+        rank = self.config.kv_lora_rank
+        attended_BTHR = gathered_mqa(q_BTHC, keys_BSC, positions_BTK, chosen_BTK, rank, self.scale)
+        return Attended(self._out(attended_BTHR), kl_BT, selection)
 
-    def decode(self, x_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
-        """Absorbed MQA form: T new positions per row over the cached latents."""
-        c = self.config
+    @torch.no_grad()
+    def _positions(self, index: Index, layout: Layout, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Selected keys of a chunk, padded to top-k so that chunks can stand beside each other."""
+        mask_BTS, topk = layout.visible(start, end, self.window), self.config.index_topk
+        positions, chosen = selected_positions(index.scores(start, end, causal=True), mask_BTS, topk)
+        missing = topk - positions.shape[-1]
+        pad = torch.nn.functional.pad
+        return pad(positions, (0, missing)), pad(chosen, (0, missing))
+
+    def _gathered_divergence(
+        self, index: Index, layout: Layout, q_BTHC: Tensor, keys_BSC: Tensor, selection: Selection
+    ) -> Tensor:
+        """KL over the selected keys; chunk by chunk, computed again for the backward pass."""
+        parts = []
+        for (start, end), (positions, chosen) in zip(layout.chunks(), selection, strict=True):
+
+            def divergence(queries, weights, keys, start=start, end=end, positions=positions, chosen=chosen):
+                target = gathered_distribution(q_BTHC[:, start:end], keys_BSC, positions, chosen, self.scale)
+                scores = Index(queries, weights, keys).scores_at(start, end, positions)
+                return indexer_divergence(target.masked_fill(~chosen, 0.0), scores, chosen)
+
+            parts.append(checkpoint(divergence, index.q_BTJD, index.weights_BTJ, index.k_BSD, use_reentrant=False))
+        return torch.cat(parts, 1)
+
+    def _index(self, x_BTD: Tensor, q_latent_BTR: Tensor, layout: Layout) -> Index | None:
+        """Detached from the trunk; differentiable in the indexer's weights where its loss is wanted."""
+        if self.indexer is None or not (layout.sparse or layout.indexer_loss):
+            return None
+        x_free, q_free = x_BTD.detach(), q_latent_BTR.detach()
+        with torch.set_grad_enabled(layout.indexer_loss and torch.is_grad_enabled()):
+            return Index(*self.indexer.queries(x_free, q_free, layout), self.indexer.keys(x_free, layout))
+
+    def decode(
+        self, x_BTD: Tensor, layout: Layout, cache: CacheView, selection: Selection | None = None
+    ) -> tuple[Tensor, Selection | None]:
+        """Absorbed MQA form: T new positions per row over the cached latents; also what was selected."""
         q_latent_BTR, q_nope_BTHN, q_rope_BTHP = self._queries(x_BTD, layout)
-        cache.write(self.layer, torch.cat(self._latents(x_BTD, layout), -1), self.indexer.keys(x_BTD, layout))
-        keys_BSC, mask_BTS = self._visible_keys(x_BTD, q_latent_BTR, layout, cache)
-        w_HXR = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank)
-        w_uk_HNR, w_uv_HVR = w_HXR.split((c.qk_nope_head_dim, c.v_head_dim), 1)
-        q_BTHC = torch.cat((torch.einsum("bthn,hnr->bthr", q_nope_BTHN, w_uk_HNR), q_rope_BTHP), -1)
-        attended_BTHR = mqa_absorbed(q_BTHC, keys_BSC, c.kv_lora_rank, mask_BTS, self.scale)
-        return self.o_proj(torch.einsum("bthr,hvr->bthv", attended_BTHR, w_uv_HVR).flatten(2))
+        index_keys = self.indexer.keys(x_BTD, layout) if self.indexer is not None else None
+        cache.write(self.layer, torch.cat(self._latents(x_BTD, layout), -1), index_keys)
+        q_BTHC, rank = self._absorbed(q_nope_BTHN, q_rope_BTHP), self.config.kv_lora_rank
+        chosen: Selection = []
+        parts = []
+        index = None
+        if self.indexer is not None and layout.sparse and layout.span > self.config.index_topk:
+            index = Index(*self.indexer.queries(x_BTD, q_latent_BTR, layout), cache.indexer_keys(self.layer))
+        for number, (start, end) in enumerate(layout.chunks()):
+            keys_BSC, mask_BTS = self._cached_keys(index, layout, cache, start, end, selection, number, chosen)
+            parts.append(mqa_absorbed(q_BTHC[:, start:end], keys_BSC, rank, mask_BTS, self.scale))
+        attended_BTHR = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return self._out(attended_BTHR), chosen or selection
 
-    def _visible_keys(
-        self, x_BTD: Tensor, q_latent_BTR: Tensor, layout: Layout, cache: CacheView
+    def _cached_keys(
+        self,
+        index: Index | None,
+        layout: Layout,
+        cache: CacheView,
+        start: int,
+        end: int,
+        selection: Selection | None,
+        number: int,
+        chosen: Selection,
     ) -> tuple[Tensor, Tensor]:
-        """Cached keys and the mask over them; a single new token reads only what the indexer selected."""
-        mask_BTS, topk = layout.allowed_BTS, self.config.index_topk
-        assert mask_BTS is not None
-        if self.window:  # in the cache, key s stands at position s
-            mask_BTS = self._windowed(layout, torch.arange(mask_BTS.shape[-1], device=mask_BTS.device)[None])
-        if not layout.sparse or mask_BTS.shape[-1] <= topk:
+        """Keys and the mask over them for a chunk of queries; a single new token gathers only what is selected. What an
+        indexer selects here is added to `chosen`."""
+        mask_BTS, topk = layout.visible(start, end, self.window), self.config.index_topk
+        if not layout.sparse or layout.span <= topk:
             return cache.keys(self.layer), mask_BTS
-        scores_BTS = self.indexer.scores(x_BTD, q_latent_BTR, cache.indexer_keys(self.layer), layout)
-        if mask_BTS.shape[1] > 1:
-            return cache.keys(self.layer), select_topk(scores_BTS, mask_BTS, topk)
-        positions_BK, chosen_BK = selected_positions(scores_BTS[:, 0], mask_BTS[:, 0], topk)
-        return cache.selected_keys(self.layer, positions_BK), chosen_BK[:, None]
+        single = layout.positions_BT.shape[1] == 1
+        if index is not None:
+            scores_BTS = index.scores(start, end, causal=False)
+            if single:
+                chosen.append(selected_positions(scores_BTS, mask_BTS, topk))
+            else:
+                mask_BTS = select_topk(scores_BTS, mask_BTS, topk)
+                chosen.append((mask_BTS, mask_BTS))
+            selection, number = chosen, -1
+        assert selection is not None, "a shared layer needs the selection of the layer before"
+        first, second = selection[number]
+        if single:
+            return cache.selected_keys(self.layer, first[:, 0]), second
+        return cache.keys(self.layer), first
 
-    def _windowed(self, layout: Layout, positions_BS: Tensor) -> Tensor:
-        """The layout's mask, narrowed to the layer's window: position of the query - position of the key < window."""
-        assert layout.allowed_BTS is not None, "a window needs the visibility mask"
-        return layout.allowed_BTS & (layout.positions_BT.unsqueeze(2) - positions_BS.unsqueeze(1) < self.window)
+    def _absorbed(self, q_nope_BTHN: Tensor, q_rope_BTHP: Tensor) -> Tensor:
+        """Queries [absorbed | rope] over latents, [B, T, H, C]."""
+        return torch.cat((torch.einsum("bthn,hnr->bthr", q_nope_BTHN, self._up()[0]), q_rope_BTHP), -1)
+
+    def _out(self, attended_BTHR: Tensor) -> Tensor:
+        """From attended latents to the residual stream."""
+        return self.o_proj(torch.einsum("bthr,hvr->bthv", attended_BTHR, self._up()[1]).flatten(2))
+
+    def _up(self) -> tuple[Tensor, Tensor]:
+        """W_UK [H, N, R] and W_UV [H, V, R]."""
+        c = self.config
+        w_HXR = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank)
+        up_key, up_value = w_HXR.split((c.qk_nope_head_dim, c.v_head_dim), 1)
+        return up_key, up_value
 
     def _queries(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         c, (B, T, _) = self.config, x_BTD.shape
@@ -141,11 +252,6 @@ class MLA(nn.Module):
         return torch.cat((k_nope, k_rope_BTHP), -1).transpose(1, 2), v_BTHV.transpose(1, 2)
 
 
-def indexer_divergence(target_BTS: Tensor, scores_BTS: Tensor, mask_BTS: Tensor) -> Tensor:
-    """KL(p || softmax(I)) per query over the visible (dense warm-up) or selected (sparse stage) keys, float32 [B, T].
-
-    p is 0 outside the mask and sums to 1 inside, so KL = sum p log p - sum p I + log sum exp I.
-    """
-    negentropy_BT = torch.special.xlogy(target_BTS, target_BTS).sum(-1)
-    normaliser_BT = scores_BTS.masked_fill(~mask_BTS, torch.finfo(torch.float32).min).logsumexp(-1)
-    return negentropy_BT - (target_BTS * scores_BTS).sum(-1) + normaliser_BT
+def _mask(selection: Selection | None, number: int) -> Tensor:
+    assert selection is not None, "a shared layer needs the selection of the layer before"
+    return selection[number][0]

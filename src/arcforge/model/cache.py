@@ -38,9 +38,13 @@ class CacheView:
         self._cache, self._slots_B, self._span = cache, slots_B, span
         self._written = (slots_B[:, None].expand_as(positions_BT), positions_BT)
 
-    def write(self, layer: int, keys_BTC: Tensor, indexer_keys_BTD: Tensor) -> None:
+    def write(self, layer: int, keys_BTC: Tensor, indexer_keys_BTD: Tensor | None) -> None:
+        """indexer_keys: None in a layer without an indexer."""
         self._cache.keys[layer].index_put_(self._written, keys_BTC.to(self._cache.keys.dtype))
-        self._cache.indexer_keys[layer].index_put_(self._written, indexer_keys_BTD.to(self._cache.indexer_keys.dtype))
+        if indexer_keys_BTD is not None:
+            self._cache.indexer_keys[layer].index_put_(
+                self._written, indexer_keys_BTD.to(self._cache.indexer_keys.dtype)
+            )
 
     def indexer_keys(self, layer: int) -> Tensor:
         """[B, span, index_head_dim]."""

@@ -18,11 +18,12 @@ class Counts:
 
 def count(config: ModelConfig) -> Counts:
     dense = _attention(config) + 3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size
+    shared = sum(not config.has_indexer(layer) for layer in range(config.num_hidden_layers)) * _indexer(config)
     sparse_layers = config.num_hidden_layers - config.first_k_dense_replace
     sparse, sparse_active = _sparse_layer(config)
     embeddings = 2 * config.vocab_size * config.hidden_size
-    trunk = config.first_k_dense_replace * dense + sparse_layers * sparse + config.hidden_size
-    trunk_active = config.first_k_dense_replace * dense + sparse_layers * sparse_active
+    trunk = config.first_k_dense_replace * dense + sparse_layers * sparse + config.hidden_size - shared
+    trunk_active = config.first_k_dense_replace * dense + sparse_layers * sparse_active - shared
     extra = 2 * config.hidden_size**2 + 3 * config.hidden_size
     mtp = (sparse + extra) * config.num_nextn_predict_layers
     mtp_active = (sparse_active + extra) * config.num_nextn_predict_layers
@@ -47,8 +48,13 @@ def _attention(c: ModelConfig) -> int:
     query = D * c.q_lora_rank + c.q_lora_rank + c.q_lora_rank * H * c.qk_head_dim
     latent = D * (c.kv_lora_rank + c.qk_rope_head_dim) + c.kv_lora_rank
     up = c.kv_lora_rank * H * (c.qk_nope_head_dim + c.v_head_dim) + H * c.v_head_dim * D
-    indexer = c.q_lora_rank * c.index_n_heads * c.index_head_dim + D * c.index_head_dim + 2 * c.index_head_dim
-    return query + latent + up + indexer + D * c.index_n_heads
+    return query + latent + up + _indexer(c)
+
+
+def _indexer(c: ModelConfig) -> int:
+    queries = c.q_lora_rank * c.index_n_heads * c.index_head_dim
+    keys = c.hidden_size * c.index_head_dim + 2 * c.index_head_dim
+    return queries + keys + c.hidden_size * c.index_n_heads
 
 
 def _sparse_layer(c: ModelConfig) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -36,21 +37,76 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
+SCORE_BYTES = 512 << 20
+"""No float32 [queries, keys] matrix grows larger: queries are taken in chunks."""
+QUERY_CHUNK = 512
+"""Most queries of a chunk: keys after its last query are not even looked at."""
+
+
 @dataclass
 class Layout:
     """What every block of one forward needs to know, built once per batch.
 
-    positions_BT: int64 rope positions. allowed_BTS: bool, which keys a query may see (causal, same document), or None
-    for plain causal rows. cos/sin_BTP: float32, P = qk_rope_head_dim / 2. sparse: attention reads only the indexer's
-    top-k. indexer_loss: also compute KL(p || softmax(I)) for the indexer.
+    positions_BT: int64 rope positions of the T queries. cos/sin_BTP: float32, P = qk_rope_head_dim / 2. documents_BT: the
+    queries are the keys too, each sees those before it of its own document (or of the shared prefix); None: the keys lie
+    in a cache, key s at position s, `span` of them. sparse: attention reads only the indexer's top-k. indexer_loss: also
+    compute KL(p || softmax(I)) for the indexer. score_bytes: budget of a float32 [B, queries, keys] matrix.
     """
 
     positions_BT: Tensor
-    allowed_BTS: Tensor | None
     cos_BTP: Tensor
     sin_BTP: Tensor
+    documents_BT: Tensor | None
+    span: int
     sparse: bool = False
     indexer_loss: bool = False
+    score_bytes: int = SCORE_BYTES
+    _masks: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        return self.documents_BT is None
+
+    @property
+    def fits(self) -> bool:
+        """Whether all queries' scores stay within the budget."""
+        B, T = self.positions_BT.shape
+        return 4 * B * T * self.span <= self.score_bytes
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of queries whose scores stay within the budget."""
+        B, T = self.positions_BT.shape
+        size = max(1, min(T, QUERY_CHUNK, self.score_bytes // (4 * B * self.span)))
+        for start in range(0, T, size):
+            yield start, min(T, start + size)
+
+    def keys_of(self, end: int) -> int:
+        """How many keys the queries before `end` can see at most."""
+        return self.span if self.cached else end
+
+    def visible(self, start: int, end: int, window: int = 0) -> Tensor:
+        """Bool [B, end - start, keys_of(end)]: what the queries start..end-1 may look at, at most `window` positions back,
+        their own included (0: all). Kept for the layers to come where everything fits the budget."""
+        known = self._masks.get((start, end, window))
+        if known is not None:
+            return known
+        mask_BTS = self._visible(start, end, window)
+        if self.fits:
+            self._masks[start, end, window] = mask_BTS
+        return mask_BTS
+
+    def _visible(self, start: int, end: int, window: int) -> Tensor:
+        queries_BT1 = self.positions_BT[:, start:end, None]
+        keys = torch.arange(self.keys_of(end), device=self.positions_BT.device)
+        if self.documents_BT is None:
+            positions_BS = keys[None]
+            allowed_BTS = keys <= queries_BT1
+        else:
+            positions_BS = self.positions_BT[:, :end]
+            owners_B1S = self.documents_BT[:, None, :end]
+            same_BTS = (self.documents_BT[:, start:end, None] == owners_B1S) | (owners_B1S == SHARED)
+            allowed_BTS = same_BTS & (keys <= torch.arange(start, end, device=keys.device)[:, None])
+        return allowed_BTS & (queries_BT1 - positions_BS[:, None] < window) if window else allowed_BTS
 
 
 def rope_angles(positions_BT: Tensor, dims: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -65,12 +121,3 @@ def rotate(x_BTHP: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
     cos, sin = cos_BTP.unsqueeze(2).to(x_BTHP.dtype), sin_BTP.unsqueeze(2).to(x_BTHP.dtype)
     even, odd = x_BTHP[..., 0::2], x_BTHP[..., 1::2]
     return torch.cat((even * cos - odd * sin, odd * cos + even * sin), -1)
-
-
-def causal_mask(document_ids_BT: Tensor) -> Tensor:
-    """Bool [B, T, T]: key s is visible to query t when s <= t and both belong to the same document, or s to a prefix that
-    all documents of the row share (document id -2)."""
-    T = document_ids_BT.shape[1]
-    causal = torch.ones(T, T, dtype=torch.bool, device=document_ids_BT.device).tril()
-    keys_B1T = document_ids_BT.unsqueeze(1)
-    return ((document_ids_BT.unsqueeze(2) == keys_B1T) | (keys_B1T == SHARED)) & causal

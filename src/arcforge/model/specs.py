@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from arcforge.core.matrix import Group, MatrixSpec
-from arcforge.model.attention import MLA, Indexer
+from arcforge.model.attention import MLA
+from arcforge.model.indexer import Indexer
 from arcforge.model.moe import Experts, Router
 from arcforge.model.trunk import GlmMoeDsa, MTPLayer
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from arcforge.kernels.token_logprobs.naive import token_logprobs
-from arcforge.model.attention import MLA
+from arcforge.model.attention import MLA, Attended, Selection
 from arcforge.model.cache import CacheView, LatentCache
 from arcforge.model.config import ModelConfig
-from arcforge.model.layers import Layout, RMSNorm, SwiGLU, causal_mask, rope_angles
+from arcforge.model.layers import SCORE_BYTES, Layout, RMSNorm, SwiGLU, rope_angles
 from arcforge.model.moe import MoE, Router
 
 
@@ -35,15 +35,21 @@ class DecoderLayer(nn.Module):
         sparse = config.is_sparse_mlp(layer)
         self.mlp = MoE(config) if sparse else SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        attended, kl_BT = self.self_attn(self.input_layernorm(x_BTD), layout)
-        x_BTD = x_BTD + attended
+    def forward(
+        self, x_BTD: Tensor, layout: Layout, selection: Selection | None = None
+    ) -> tuple[Tensor, Tensor | None, Attended]:
+        """The stream after the layer, the balance loss of its experts, and what its attention tells."""
+        attended = self.self_attn(self.input_layernorm(x_BTD), layout, selection)
+        x_BTD = x_BTD + attended.out_BTD
         out, balance = self._mlp(x_BTD)
-        return x_BTD + out, balance, kl_BT
+        return x_BTD + out, balance, attended
 
-    def decode(self, x_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
-        x_BTD = x_BTD + self.self_attn.decode(self.input_layernorm(x_BTD), layout, cache)
-        return x_BTD + self._mlp(x_BTD)[0]
+    def decode(
+        self, x_BTD: Tensor, layout: Layout, cache: CacheView, selection: Selection | None = None
+    ) -> tuple[Tensor, Selection | None]:
+        attended, selection = self.self_attn.decode(self.input_layernorm(x_BTD), layout, cache, selection)
+        x_BTD = x_BTD + attended
+        return x_BTD + self._mlp(x_BTD)[0], selection
 
     def _mlp(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
         normed = self.post_attention_layernorm(x_BTD)
@@ -68,7 +74,12 @@ class MTPLayer(DecoderLayer):
 
 
 class GlmMoeDsa(nn.Module):
-    """GLM-5's backbone at any size. `train()` collects balance losses and expert loads; nothing else differs."""
+    """GLM-5's backbone at any size. `train()` collects balance losses and expert loads; nothing else differs.
+
+    score_bytes: budget of a float32 [queries, keys] matrix; longer rows are taken in chunks of queries.
+    """
+
+    score_bytes = SCORE_BYTES
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -97,16 +108,19 @@ class GlmMoeDsa(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(document_ids_BT.shape[1], device=document_ids_BT.device)[None]
         cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
-        return Layout(positions_BT, causal_mask(document_ids_BT), cos, sin, sparse, indexer_loss)
+        positions_BT = positions_BT.expand(document_ids_BT.shape)
+        span, budget = document_ids_BT.shape[1], self.score_bytes
+        return Layout(positions_BT, cos, sin, document_ids_BT, span, sparse, indexer_loss, budget)
 
     def forward(self, ids_BT: Tensor, layout: Layout) -> Features:
         """ids: int64 [B, T]. Logits are `lm_head(hidden)`; the caller applies it where it needs it."""
         x_BTD = self.embed_tokens(ids_BT)
-        balances, divergences = [], []
+        balances, divergences, selection = [], [], None
         for layer in self.layers:
-            x_BTD, balance, kl_BT = layer(x_BTD, layout)
+            x_BTD, balance, attended = layer(x_BTD, layout, selection)
+            selection = attended.selection
             balances += [balance] if balance is not None else []
-            divergences += [kl_BT] if kl_BT is not None else []
+            divergences += [attended.kl_BT] if attended.kl_BT is not None else []
         return Features(
             self.norm(x_BTD),
             torch.stack(balances).mean() if balances else None,
@@ -117,30 +131,30 @@ class GlmMoeDsa(nn.Module):
         """One MTP training step: ids are the next tokens' ids, hidden the previous step's (or the trunk's) output."""
         assert self.mtp is not None
         joined = self.mtp.join(self.embed_tokens(ids_BT), hidden_BTD)
-        x_BTD, balance, kl_BT = self.mtp(joined, layout)
-        return Features(self.mtp.shared_head_norm(x_BTD), balance, kl_BT)
+        x_BTD, balance, attended = self.mtp(joined, layout)
+        return Features(self.mtp.shared_head_norm(x_BTD), balance, attended.kl_BT)
 
     def decode(self, ids_BT: Tensor, layout: Layout, cache: CacheView) -> Tensor:
         """Cached forward of T new tokens per row; hidden after the final norm [B, T, D]."""
-        x_BTD = self.embed_tokens(ids_BT)
+        x_BTD, selection = self.embed_tokens(ids_BT), None
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
-            x_BTD = layer.decode(x_BTD, layout, cache)
+            x_BTD, selection = layer.decode(x_BTD, layout, cache, selection)
         return self.norm(x_BTD)
 
     def draft(self, ids_BT: Tensor, hidden_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
         """Cached MTP step; hidden after `shared_head.norm` [B, T, D], to be recycled by the next step."""
         assert self.mtp is not None
         joined = self.mtp.join(self.embed_tokens(ids_BT), hidden_BTD)
-        return self.mtp.shared_head_norm(self.mtp.decode(joined, layout, cache))
+        return self.mtp.shared_head_norm(self.mtp.decode(joined, layout, cache)[0])
 
     def cache_view(
         self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int
     ) -> tuple[CacheView, Layout]:
         """View and layout for `decode`/`draft`: query t of a row sees the keys at positions <= its own."""
         cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
-        allowed = torch.arange(span, device=positions_BT.device)[None, None] <= positions_BT[..., None]
-        return CacheView(cache, slots_B, positions_BT, span), Layout(positions_BT, allowed, cos, sin, sparse=True)
+        layout = Layout(positions_BT, cos, sin, None, span, sparse=True, score_bytes=self.score_bytes)
+        return CacheView(cache, slots_B, positions_BT, span), layout
 
     def routers(self) -> list[Router]:
         return [module for module in self.modules() if isinstance(module, Router)]

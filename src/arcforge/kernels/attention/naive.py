@@ -20,18 +20,19 @@ def mha(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, mask_BTS: Tensor | None,
 
 
 @torch.no_grad()
-def attention_distribution(q_BHTK: Tensor, k_BHSK: Tensor, mask_BTS: Tensor, scale: float) -> Tensor:
+def attention_distribution(q_BHTK: Tensor, k_BHSK: Tensor, mask_BTS: Tensor, scale: float, first: int = 0) -> Tensor:
     """Head-summed, L1-normalised attention p, float32 [B, T, S], detached: the indexer's target.
 
-    Chunk by chunk of queries; rows are causal (T equals S), so keys after a chunk's last query are not even computed.
+    Query t is key first + t and sees none after it, so keys after a chunk's last query are not even computed.
     """
     T = q_BHTK.shape[2]
-    result_BTS = torch.zeros(mask_BTS.shape, dtype=torch.float32)
+    result_BTS = torch.zeros(mask_BTS.shape, dtype=torch.float32, device=mask_BTS.device)
     for start in range(0, T, QUERY_CHUNK):
         end = min(T, start + QUERY_CHUNK)
-        scores_BHTS = torch.matmul(q_BHTK[:, :, start:end], k_BHSK[:, :, :end].transpose(-1, -2)).float() * scale
-        scores_BHTS.masked_fill_(~mask_BTS[:, None, start:end, :end], torch.finfo(torch.float32).min)
-        result_BTS[:, start:end, :end] = scores_BHTS.softmax(-1).mean(1)
+        keys = first + end
+        scores_BHTS = torch.matmul(q_BHTK[:, :, start:end], k_BHSK[:, :, :keys].transpose(-1, -2)).float() * scale
+        scores_BHTS.masked_fill_(~mask_BTS[:, None, start:end, :keys], torch.finfo(torch.float32).min)
+        result_BTS[:, start:end, :keys] = scores_BHTS.softmax(-1).mean(1)
     return result_BTS.masked_fill_(~mask_BTS, 0.0)
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 QUERY_CHUNK = 64
 
 
-def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, causal: bool = False) -> Tensor:
+def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, first: int | None = None) -> Tensor:
     """I[t, s] = sum_j w[t, j] * relu(q[t, j] . k[s] * D^-0.5), float32 [B, T, S]; `weights` carry the J^-0.5.
 
     Heads are added up chunk by chunk of queries, so that nothing larger than the result is ever held; |w| goes into the
-    query (relu is positively homogeneous). causal: query t sees keys 0..t alone (T equals S); those after a chunk's last
-    query are left at 0, for the caller's mask removes them.
+    query (relu is positively homogeneous). first: query t is key first + t and sees none after it; keys after a chunk's
+    last query are left at 0, for the caller's mask removes them. None: every query may see every key.
     """
     _, T, J, D = q_BTJD.shape
     S = k_BSD.shape[1]
@@ -28,7 +28,7 @@ def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, causal: boo
     chunks = []
     for start in range(0, T, QUERY_CHUNK):
         end = min(T, start + QUERY_CHUNK)
-        visible_BDS = keys_BDS[..., :end] if causal else keys_BDS
+        visible_BDS = keys_BDS if first is None else keys_BDS[..., : first + end]
         total: Tensor | None = None
         for j in range(J):
             part = torch.relu(torch.bmm(scaled_BTJD[:, start:end, j], visible_BDS)) * sign_BTJ[:, start:end, j, None]
@@ -55,17 +55,18 @@ def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
     return chosen_BTS
 
 
-def selected_positions(scores_BS: Tensor, allowed_BS: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """The same choice as positions [B, K] with a mask [B, K] of the real ones, for one query per row (decoding)."""
-    masked_BS = scores_BS.masked_fill(~allowed_BS, float("-inf"))
-    values_BK, positions_BK = masked_BS.topk(topk, dim=-1)
-    kth_B1 = values_BK[:, -1:]
-    crowded_B = ((masked_BS >= kth_B1) & allowed_BS).sum(-1, dtype=torch.int32) > topk
-    if crowded_B.any():
-        chosen_NS = _break_ties(masked_BS[crowded_B], kth_B1[crowded_B], topk)
-        positions_BK[crowded_B] = chosen_NS.nonzero()[:, 1].view(-1, topk)
-        values_BK[crowded_B] = 0.0
-    return positions_BK, values_BK > float("-inf")
+def selected_positions(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+    """The same choice as positions [B, T, K] with a mask [B, T, K] of the real ones, K = min(topk, S): what is gathered."""
+    topk = min(topk, scores_BTS.shape[-1])
+    masked_BTS = scores_BTS.masked_fill(~allowed_BTS, float("-inf"))
+    values_BTK, positions_BTK = masked_BTS.topk(topk, dim=-1)
+    kth_BT1 = values_BTK[..., -1:]
+    crowded_BT = ((masked_BTS >= kth_BT1) & allowed_BTS).sum(-1, dtype=torch.int32) > topk
+    if crowded_BT.any():
+        chosen_NS = _break_ties(masked_BTS[crowded_BT], kth_BT1[crowded_BT], topk)
+        positions_BTK[crowded_BT] = chosen_NS.nonzero()[:, 1].view(-1, topk)
+        values_BTK[crowded_BT] = 0.0
+    return positions_BTK, values_BTK > float("-inf")
 
 
 def _break_ties(scores_NS: Tensor, kth_N1: Tensor, topk: int) -> Tensor:

@@ -11,7 +11,7 @@ from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.infer.engine import Engine, EngineConfig, load_engine
 from arcforge.infer.runner import by_length
-from arcforge.model.checkpoint import _to_hf, save_checkpoint
+from arcforge.model.checkpoint import save_checkpoint, to_hf
 from arcforge.model.config import ModelConfig
 from arcforge.model.initialise import new_model
 
@@ -192,7 +192,7 @@ def damaged(folder, kind: str) -> None:
         file.write_bytes(file.read_bytes()[:-100])
         return
     tensors = load_file(file)
-    last = [name for name, _ in _to_hf(new_model(CONFIG, seed=2))][-1]
+    last = [name for name, _ in to_hf(new_model(CONFIG, seed=2))][-1]
     if kind == "tensor missing":
         del tensors[last]
     elif kind == "scale missing":

@@ -11,8 +11,9 @@ from arcforge.model.config import ModelConfig
 from arcforge.model.convert import convert
 from arcforge.model.counts import count
 from arcforge.model.initialise import new_model
-from arcforge.model.inspect import describe, stored_tensors
+from arcforge.model.inspect import describe
 from arcforge.model.reward import RewardModel
+from arcforge.model.stored import StoredTensors
 
 CONFIG = ModelConfig(
     vocab_size=64, hidden_size=160, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=24, kv_lora_rank=16,
@@ -77,7 +78,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(source, tmp_path):
 
 
 def test_inspect_counts_what_is_stored(source, tmp_path):
-    assert sum(tensor.elements for tensor in stored_tensors(source)) == count(CONFIG).total
+    assert sum(tensor.elements for tensor in StoredTensors(source).values()) == count(CONFIG).total
     text = describe(source)
     assert f"{count(CONFIG).total:,}" in text and "top 16" in text and "F32" in text
     assert "control tokens  4: [gMASK] <sop> <|user|> <think>" in text and "lacks </think>" in text

@@ -28,8 +28,9 @@ from arcforge.infer.sampler import RequestSampler, chosen_logprobs, distribution
 from arcforge.infer.slots import Slot, SlotTable
 from arcforge.infer.speculative import speculate
 from arcforge.model.cache import LatentCache
-from arcforge.model.checkpoint import fill, load_checkpoint, load_reward_model, read_tensors
+from arcforge.model.checkpoint import fill, load_checkpoint, load_reward_model
 from arcforge.model.reward import RewardModel
+from arcforge.model.stored import StoredTensors
 from arcforge.model.trunk import GlmMoeDsa
 
 
@@ -189,7 +190,7 @@ class Engine:
 
     def update_weights(self, folder: Path, version: int) -> None:
         """Load new weights in place. Running requests continue; see `stale_prefix` for what is cached."""
-        fill(self.model, read_tensors(folder, torch.float32), folder)
+        fill(self.model, StoredTensors(folder), at_once=True)
         self.set_version(version)
 
     def set_version(self, version: int) -> None:

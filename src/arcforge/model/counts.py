@@ -43,6 +43,25 @@ def training_flops_per_token(config: ModelConfig, length: int, mtp_steps: float 
     return 6 * weights + 6 * pairs * per_pair * (config.num_hidden_layers + mtp_steps)
 
 
+def forward_flops_per_token(config: ModelConfig, length: int) -> float:
+    """FLOPs of one generated token at a context of `length`: 2 per active weight and head, the indexers' scores over the whole
+    context, absorbed attention over the selected keys."""
+    weights = count(config).active + config.vocab_size * config.hidden_size
+    layers = config.num_hidden_layers
+    indexers = sum(config.has_indexer(layer) for layer in range(layers))
+    scores = 2 * config.index_n_heads * config.index_head_dim * length
+    read = min(length, config.index_topk)
+    attended = 2 * config.num_attention_heads * (2 * config.kv_lora_rank + config.qk_rope_head_dim) * read
+    return 2.0 * weights + indexers * scores + layers * attended
+
+
+def cache_bytes_per_token(config: ModelConfig, element: int = 2) -> int:
+    """Latent and rope key of every layer, and the indexer's key where a layer has one; MTP layer not counted."""
+    indexers = sum(config.has_indexer(layer) for layer in range(config.num_hidden_layers))
+    latents = config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim)
+    return element * (latents + indexers * config.index_head_dim)
+
+
 def _attention(c: ModelConfig) -> int:
     H, D = c.num_attention_heads, c.hidden_size
     query = D * c.q_lora_rank + c.q_lora_rank + c.q_lora_rank * H * c.qk_head_dim

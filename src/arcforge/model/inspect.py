@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from arcforge.core.errors import UserError
+from arcforge.model.checkpoint import expected_shapes, unexpected
 from arcforge.model.config import ModelConfig, read_config
-from arcforge.model.counts import count
+from arcforge.model.counts import cache_bytes_per_token, count, forward_flops_per_token
+from arcforge.model.stored import Stored, StoredTensors
 
 GROUPS = {
     "indexer": r"\.self_attn\.indexer\.",
@@ -27,21 +25,9 @@ GROUPS = {
     "head": r"^lm_head",
     "reward head": r"^score",
 }
+SHOWN = 5
 CONTROL = re.compile(r"<\|[a-z_]+\|>|\[gMASK\]|</?[a-z_]+>")
 """How control tokens are spelt in a chat template."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One tensor as its file's header tells it."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
 
 
 def describe(checkpoint: Path) -> str:
@@ -50,25 +36,17 @@ def describe(checkpoint: Path) -> str:
     UserError when the folder is no checkpoint of a supported kind.
     """
     config = read_config(checkpoint)
-    tensors = stored_tensors(checkpoint)
-    sections = (_sizes(config), _parameters(config), _tensors(config, tensors), _files(checkpoint), _chat(checkpoint))
+    stored = StoredTensors(checkpoint)
+    sections = (
+        _sizes(config),
+        _parameters(config),
+        _costs(config),
+        _tensors(config, list(stored.values())),
+        _fit(config, stored),
+        _files(checkpoint),
+        _chat(checkpoint),
+    )
     return "\n\n".join(f"{title}\n{_aligned(rows)}" for title, rows in sections)
-
-
-def stored_tensors(checkpoint: Path) -> list[Stored]:
-    """Every tensor of the folder's safetensors files."""
-    files = sorted(checkpoint.glob("model*.safetensors"))
-    if not files:
-        raise UserError(f"{checkpoint}: no model*.safetensors here; a checkpoint folder holds them")
-    found: list[Stored] = []
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                slices = ((name, opened.get_slice(name)) for name in opened.keys())  # noqa: SIM118 - not a mapping
-                found += [Stored(name, str(s.get_dtype()), tuple(s.get_shape())) for name, s in slices]
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{file}: cannot be read: {error}") from None
-    return found
 
 
 Section = tuple[str, list[tuple[str, str]]]
@@ -97,6 +75,35 @@ def _parameters(config: ModelConfig) -> Section:
         ("MTP", f"{counts.mtp:,}"),
     ]
     return "parameters", rows
+
+
+def _costs(config: ModelConfig) -> Section:
+    """Per token: FLOPs of generating it at a full context, and bytes of its cache in BF16."""
+    lengths = [n for n in (4096, 32768, 131072) if n < config.max_position_embeddings] + [
+        config.max_position_embeddings
+    ]
+    rows = [(f"forward FLOPs per token at {n:,}", f"{forward_flops_per_token(config, n):.3g}") for n in lengths]
+    return "costs", [*rows, ("cache bytes per token, BF16", f"{cache_bytes_per_token(config):,}")]
+
+
+def _fit(config: ModelConfig, stored: StoredTensors) -> Section:
+    """Tensors that are missing, ill-shaped or belong to nothing."""
+    shapes = expected_shapes(config)
+    missing = [name for name in shapes if name not in stored]
+    wrong = [
+        f"{name} {stored[name].shape}, not {shape}"
+        for name, shape in shapes.items()
+        if name in stored and stored[name].shape != shape
+    ]
+    rows = [("missing", missing), ("ill-shaped", wrong), ("unexpected", unexpected(stored, shapes, config))]
+    return "tensors against config.json", [(kind, _listed(found)) for kind, found in rows]
+
+
+def _listed(found: list[str]) -> str:
+    if not found:
+        return "none"
+    more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    return f"{len(found):,}: {', '.join(found[:SHOWN])}{more}"
 
 
 def _tensors(config: ModelConfig, tensors: list[Stored]) -> Section:

@@ -4,10 +4,12 @@ import json
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from arcforge.core.errors import UserError
 from arcforge.model.checkpoint import load_checkpoint, load_reward_model, save_checkpoint
 from arcforge.model.config import ModelConfig
+from arcforge.model.hf_config import read_config
 from arcforge.model.initialise import new_model
 
 CONFIG = ModelConfig(
@@ -69,11 +71,26 @@ def test_another_model_type_is_refused(folder, model_type):
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"qk_rope_head_dim": 5}, "qk_rope_head_dim must be even"),
+        ({"scoring_func": "softmax"}, "scoring_func='softmax' is not supported"),
+        ({"indexer_rope_interleave": False}, "indexer_rope_interleave=False"),
+        ({"rope_scaling": {"type": "yarn"}}, "rope_scaling="),
+        ({"mlp_layer_types": ["sparse", "sparse"]}, "mlp_layer_types"),
+        ({"num_key_value_heads": 1}, "num_key_value_heads is 1"),
+        ({"quantization_config": {"quant_method": "awq"}}, "'awq'"),
+        ({"index_topkk": 7}, "unknown key index_topkk; the nearest known one is index_topk"),
+        ({"indexer_types": ["full", "shared"]}, "disagree"),
     ],
 )
 def test_features_and_values_that_are_not_supported_are_named(folder, changes, told):
     edit_config(folder, **changes)
     assert told in refusal(folder)
+
+
+def test_what_transformers_writes_is_known(folder):
+    """Its own config of the same model, with every default spelt out, reads as the same model."""
+    before = read_config(folder)
+    AutoConfig.from_pretrained(folder).save_pretrained(folder)
+    assert read_config(folder) == before
 
 
 def test_a_folder_without_config_or_weights_says_what_belongs_there(folder):

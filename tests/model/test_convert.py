@@ -1,15 +1,21 @@
 """Checkpoints in other number formats, and what `inspect` tells of them."""
 
 import json
+import math
+import weakref
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from arcforge.core.errors import UserError
-from arcforge.model.checkpoint import load_checkpoint, load_reward_model, save_checkpoint
+from arcforge.model import convert as conversion
+from arcforge.model.checkpoint import expected_shapes, load_checkpoint, load_reward_model, save_checkpoint
 from arcforge.model.config import ModelConfig
 from arcforge.model.convert import convert
 from arcforge.model.counts import count
+from arcforge.model.hf_config import hf_config
 from arcforge.model.initialise import new_model
 from arcforge.model.inspect import describe
 from arcforge.model.reward import RewardModel
@@ -86,12 +92,105 @@ def test_inspect_counts_what_is_stored(source, tmp_path):
     assert "F8_E4M3" in describe(tmp_path / "fp8")
 
 
-def test_inspect_of_a_folder_without_weights_is_a_user_error(source):
+def test_inspect_of_broken_weights_is_a_user_error(source):
     for file in source.glob("model*.safetensors"):
         file.write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be read"):
         describe(source)
-    for file in source.glob("model*.safetensors"):
-        file.unlink()
-    with pytest.raises(UserError, match="no model\\*\\.safetensors here"):
-        describe(source)
+
+
+def test_inspect_tells_what_does_not_fit_the_config(source):
+    file = next(source.glob("model-*.safetensors"))
+    tensors = load_file(file)
+    tensors["model.layers.7.extra.weight"] = tensors.pop("model.norm.weight")
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:5].clone()
+    save_file(tensors, file)
+    text = describe(source)
+    assert "missing     1: model.norm.weight" in text
+    assert "ill-shaped  1: lm_head.weight (5, 160), not (64, 160)" in text
+    assert "unexpected  1: model.layers.7.extra.weight" in text
+
+
+def test_inspect_of_glm5_without_weights(tmp_path):
+    """The published sizes, from a config alone; tensors of that size could not be allocated here."""
+    types = tuple("full" if i < 3 or i % 4 == 2 else "shared" for i in range(78))
+    glm5 = ModelConfig(
+        vocab_size=154880, hidden_size=6144, num_hidden_layers=78, first_k_dense_replace=3, num_attention_heads=64,
+        q_lora_rank=2048, kv_lora_rank=512, qk_nope_head_dim=192, qk_rope_head_dim=64, v_head_dim=256,
+        intermediate_size=12288, moe_intermediate_size=2048, n_routed_experts=256, num_experts_per_tok=8,
+        routed_scaling_factor=2.5, index_n_heads=32, index_head_dim=128, index_topk=2048, rope_theta=8e6,
+        max_position_embeddings=1048576, indexer_types=types,
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(hf_config(glm5, CONTROL)))
+    text = describe(tmp_path)
+    assert "743,377,000,704" in text and "753,329,940,480" in text and "no model*.safetensors here" in text
+    shapes = expected_shapes(glm5)
+    assert len(shapes) == 59_585 and sum(math.prod(shape) for shape in shapes.values()) == 753_329_940_480
+
+
+class OneAtATime(StoredTensors):
+    """Remembers the most elements of tensors that were alive at once."""
+
+    alive = most = 0
+
+    def read(self, name):
+        tensor = super().read(name)
+        kind = type(self)
+        kind.alive += tensor.numel()
+        kind.most = max(kind.most, kind.alive)
+        weakref.finalize(tensor, self.gone, tensor.numel())
+        return tensor
+
+    @classmethod
+    def gone(cls, elements):
+        cls.alive -= elements
+
+
+def test_conversion_holds_one_tensor_and_fills_shards(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion, "StoredTensors", OneAtATime)
+    convert(source, tmp_path / "bf16", "bfloat16", shard_bytes=30_000)
+    largest = max(stored.elements for stored in StoredTensors(source).values())
+    assert OneAtATime.most == largest < count(CONFIG).total / 4
+    names = sorted(path.name for path in (tmp_path / "bf16").glob("model-*.safetensors"))
+    assert len(names) > 3 and names[0] == f"model-00001-of-{len(names):05d}.safetensors"
+    index = json.loads((tmp_path / "bf16" / "model.safetensors.index.json").read_text())
+    found = {name: path.name for path in (tmp_path / "bf16").glob("model-*") for name in load_file(path)}
+    assert index["weight_map"] == found
+    for name, parameter in load_checkpoint(tmp_path / "bf16").named_parameters():
+        assert torch.equal(parameter, dict(load_checkpoint(source).named_parameters())[name].bfloat16().float())
+        break
+    oracle = AutoModelForCausalLM.from_pretrained(tmp_path / "bf16", dtype=torch.float32)
+    assert torch.equal(oracle.lm_head.weight, load_checkpoint(source).lm_head.weight.bfloat16().float())
+
+
+@pytest.mark.parametrize("damage", ["not a number", "truncated", "missing", "unexpected"])
+def test_a_source_that_is_no_good_leaves_nothing_behind(source, tmp_path, damage):
+    file = next(source.glob("model-*.safetensors"))
+    tensors = load_file(file)
+    if damage == "not a number":
+        tensors["model.norm.weight"][3] = float("nan")
+        told = "model.norm.weight holds values that are not finite"
+    elif damage == "missing":
+        del tensors["model.norm.weight"]
+        told = "tensor model.norm.weight is missing"
+    elif damage == "unexpected":
+        tensors["model.layers.0.self_attn.rotary.weight"] = torch.ones(3)
+        told = "model.layers.0.self_attn.rotary.weight belongs to no part"
+    save_file(tensors, file)
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-10])
+        told = "cannot be read"
+    with pytest.raises(UserError, match=told) as error:
+        convert(source, tmp_path / "out", "fp8")
+    assert str(source) in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_saved_again_with_fewer_shards_keeps_none_of_the_old(tmp_path):
+    model = new_model(CONFIG, seed=0)
+    save_checkpoint(model, tmp_path, shard_bytes=30_000)
+    assert len(list(tmp_path.glob("model-*"))) > 3
+    save_checkpoint(model, tmp_path)
+    assert [path.name for path in tmp_path.glob("model-*")] == ["model-00001-of-00001.safetensors"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    load_checkpoint(tmp_path)

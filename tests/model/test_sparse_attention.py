@@ -6,7 +6,8 @@ import torch
 from arcforge.core.errors import UserError
 from arcforge.model import attention
 from arcforge.model.cache import LatentCache
-from arcforge.model.config import ModelConfig, hf_config, is_full, share_pattern
+from arcforge.model.config import ModelConfig
+from arcforge.model.hf_config import hf_config, is_full, share_pattern
 from arcforge.model.initialise import new_model
 
 CONFIG = ModelConfig(

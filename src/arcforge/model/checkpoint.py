@@ -16,8 +16,9 @@ from torch import Tensor
 
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
-from arcforge.model.config import ModelConfig, hf_config, read_config
+from arcforge.model.config import ModelConfig
 from arcforge.model.fp8 import BLOCK, is_quantised_name, quantise
+from arcforge.model.hf_config import hf_config, read_config
 from arcforge.model.reward import RewardModel
 from arcforge.model.stored import SCALE, SHARD_BYTES, Plan, StoredTensors, write_tensors
 from arcforge.model.trunk import GlmMoeDsa

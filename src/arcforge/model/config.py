@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from arcforge.core.config import Config, build
-from arcforge.core.errors import UserError
+from arcforge.core.config import Config
 
-REFUSED = {"attention_bias": False, "tie_word_embeddings": False, "mlp_bias": False}
 HF_LATENT_NORM_EPS = 1e-6
-DEFAULT_OFFSET = 2
-"""index_skip_topk_offset where a config leaves it out (transformers and vLLM agree)."""
 
 
 class ModelConfig(Config):
@@ -78,91 +72,3 @@ class ModelConfig(Config):
     def is_sparse_mlp(self, layer: int) -> bool:
         """Layers from first_k_dense_replace on, and the MTP layer, hold experts."""
         return layer >= self.first_k_dense_replace
-
-
-def hf_config(config: ModelConfig, control: dict[str, Any]) -> dict[str, Any]:
-    """The config.json dictionary; `control` holds bos/eos/pad token ids. UserError for a model with windows, which other
-    tools would read as one without."""
-    data = config.model_dump()
-    if any(data.pop("layer_windows")):
-        raise UserError("layer_windows: glm_moe_dsa has no windows; this model cannot be saved as a checkpoint")
-    theta = data.pop("rope_theta")
-    freq, offset = share_pattern(config)
-    return {
-        **data,
-        **REFUSED,
-        **control,
-        "architectures": ["GlmMoeDsaForCausalLM"],
-        "model_type": "glm_moe_dsa",
-        "num_key_value_heads": config.num_attention_heads,
-        "head_dim": config.qk_rope_head_dim,
-        "hidden_act": "silu",
-        "indexer_rope_interleave": True,
-        "indexer_types": ["full" if config.has_indexer(i) else "shared" for i in range(config.num_hidden_layers)],
-        "index_topk_freq": freq,
-        "index_skip_topk_offset": offset,
-        "mlp_layer_types": ["sparse" if config.is_sparse_mlp(i) else "dense" for i in range(config.num_hidden_layers)],
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-        "scoring_func": "sigmoid",
-        "topk_method": "noaux_tc",
-        "moe_router_dtype": "float32",
-        "dtype": "bfloat16",
-    }
-
-
-def share_pattern(config: ModelConfig) -> tuple[int, int]:
-    """(index_topk_freq, index_skip_topk_offset) that describe the indexer types: vLLM reads only these, transformers only
-    the types. UserError where no two numbers describe them, since tools would then read different models."""
-    layers = config.num_hidden_layers
-    wanted = tuple(config.has_indexer(layer) for layer in range(layers))
-    for freq in range(1, layers + 2):
-        for offset in (DEFAULT_OFFSET, *range(1, layers + 1)):
-            if wanted == tuple(is_full(layer, freq, offset) for layer in range(layers)):
-                return freq, offset
-    raise UserError(
-        "indexer_types: no index_topk_freq and index_skip_topk_offset describe them; choose a regular pattern"
-    )
-
-
-def is_full(layer: int, freq: int, offset: int) -> bool:
-    """Whether layer (from 0) has an indexer of its own: 0, 1, 2, 6, 10, ... for GLM-5.2's freq 4 and offset 3."""
-    return max(layer - offset + 1, 0) % freq == 0
-
-
-def _indexer_types(data: dict[str, Any], path: Path) -> list[str]:
-    """The types as they are written, or as the two numbers describe them."""
-    layers = int(data.get("num_hidden_layers", 0))
-    freq, offset = data.get("index_topk_freq") or 1, data.get("index_skip_topk_offset", DEFAULT_OFFSET)
-    described = ["full" if is_full(layer, freq, offset) else "shared" for layer in range(layers)]
-    types = data.get("indexer_types")
-    if types is None:
-        return described
-    if "index_topk_freq" in data and list(types) != described:
-        raise UserError(
-            f"{path}: indexer_types and index_topk_freq={freq}, index_skip_topk_offset={offset} disagree; "
-            "some tools read the one and some the other"
-        )
-    return list(types)
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """Read a checkpoint's config.json. UserError for another model type or a feature that is not supported."""
-    path = folder / "config.json"
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; a checkpoint folder holds config.json") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from None
-    if data.get("model_type") != "glm_moe_dsa":
-        raise UserError(f"{path}: model_type is {data.get('model_type')!r}; only glm_moe_dsa is supported")
-    for key, supported in REFUSED.items():
-        if data.get(key, supported) != supported:
-            raise UserError(f"{path}: {key}={data[key]!r} is not supported")
-    rope = data.get("rope_parameters") or {"rope_theta": data.get("rope_theta", 10000.0)}
-    if rope.get("rope_type", "default") != "default":
-        raise UserError(f"{path}: rope_type {rope['rope_type']!r} is not supported")
-    known = {name: data[name] for name in ModelConfig.model_fields if name in data}
-    types = _indexer_types(data, path)
-    known["indexer_types"] = types if "shared" in types else []
-    return build(ModelConfig, {**known, "rope_theta": rope["rope_theta"]}, str(path))

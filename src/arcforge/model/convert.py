@@ -18,7 +18,7 @@ from arcforge.model.checkpoint import (
     formatted,
     plans,
 )
-from arcforge.model.config import read_config
+from arcforge.model.hf_config import read_config
 from arcforge.model.stored import SHARD_BYTES, StoredTensors, write_tensors
 
 FORMATS = (*DTYPES, "fp8")

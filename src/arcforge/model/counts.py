@@ -9,11 +9,19 @@ from arcforge.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Counts:
-    """total: every stored element (MTP and router biases included). active: per token, without embeddings and head."""
+    """total: every stored element. active: per token of the trunk, without embeddings and head. mtp: the MTP layer's share of
+    the total. biases: the routers', which are buffers; mtp_active: what a draft of one token adds."""
 
     total: int
     active: int
     mtp: int
+    biases: int
+    mtp_active: int
+
+    @property
+    def trunk(self) -> int:
+        """Parameters without MTP and without the routers' biases: what transformers counts."""
+        return self.total - self.mtp - self.biases
 
 
 def count(config: ModelConfig) -> Counts:
@@ -27,17 +35,15 @@ def count(config: ModelConfig) -> Counts:
     extra = 2 * config.hidden_size**2 + 3 * config.hidden_size
     mtp = (sparse + extra) * config.num_nextn_predict_layers
     mtp_active = (sparse_active + extra) * config.num_nextn_predict_layers
-    return Counts(embeddings + trunk + mtp, trunk_active + mtp_active, mtp)
+    biases = sparse_layers * config.n_routed_experts
+    return Counts(embeddings + trunk + mtp, trunk_active, mtp, biases, mtp_active)
 
 
 def training_flops_per_token(config: ModelConfig, length: int, mtp_steps: float = 0.0) -> float:
     """Forward and backward FLOPs of one token at a context of `length`: 6 per active weight, plus attention."""
-    _, sparse_active = _sparse_layer(config)
     counts = count(config)
     head = config.vocab_size * config.hidden_size
-    weights = (
-        counts.active - (sparse_active * config.num_nextn_predict_layers) + head + mtp_steps * (sparse_active + head)
-    )
+    weights = counts.active + head + mtp_steps * (counts.mtp_active + head)
     pairs = length / 2
     per_pair = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
     return 6 * weights + 6 * pairs * per_pair * (config.num_hidden_layers + mtp_steps)

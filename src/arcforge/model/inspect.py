@@ -10,8 +10,9 @@ from typing import Any
 
 from arcforge.core.errors import UserError
 from arcforge.model.checkpoint import expected_shapes, unexpected
-from arcforge.model.config import ModelConfig, read_config
+from arcforge.model.config import ModelConfig
 from arcforge.model.counts import cache_bytes_per_token, count, forward_flops_per_token
+from arcforge.model.hf_config import read_config
 from arcforge.model.stored import Stored, StoredTensors
 
 GROUPS = {
@@ -31,21 +32,19 @@ CONTROL = re.compile(r"<\|[a-z_]+\|>|\[gMASK\]|</?[a-z_]+>")
 
 
 def describe(checkpoint: Path) -> str:
-    """Text for the terminal: sizes, parameters, tensors by group, number formats, tokenizer, control tokens.
+    """Text for the terminal: sizes, parameters, costs, tensors by group and against the config, tokenizer, control tokens.
 
-    UserError when the folder is no checkpoint of a supported kind.
+    A folder with config.json alone tells what follows from it; nothing is allocated. UserError when the folder is no
+    checkpoint of a supported kind.
     """
     config = read_config(checkpoint)
-    stored = StoredTensors(checkpoint)
-    sections = (
-        _sizes(config),
-        _parameters(config),
-        _costs(config),
-        _tensors(config, list(stored.values())),
-        _fit(config, stored),
-        _files(checkpoint),
-        _chat(checkpoint),
-    )
+    sections = [_sizes(config), _parameters(config), _costs(config)]
+    if any(checkpoint.glob("model*.safetensors")):
+        stored = StoredTensors(checkpoint)
+        sections += [_tensors(config, list(stored.values())), _fit(config, stored)]
+    else:
+        sections.append(("tensors", [("none", "no model*.safetensors here")]))
+    sections += [_files(checkpoint), _chat(checkpoint)]
     return "\n\n".join(f"{title}\n{_aligned(rows)}" for title, rows in sections)
 
 
@@ -70,9 +69,10 @@ def _sizes(c: ModelConfig) -> Section:
 def _parameters(config: ModelConfig) -> Section:
     counts = count(config)
     rows = [
-        ("total", f"{counts.total:,}"),
-        ("active per token", f"{counts.active:,} (embeddings and head not counted)"),
+        ("trunk", f"{counts.trunk:,}"),
+        ("with router biases and MTP", f"{counts.total:,}"),
         ("MTP", f"{counts.mtp:,}"),
+        ("active per token", f"{counts.active:,} (embeddings and head not counted)"),
     ]
     return "parameters", rows
 

@@ -174,5 +174,6 @@ def _write_shard(path: Path, plans: Sequence[Plan], coming: Iterator[tuple[str, 
             if (name, tensor.dtype, tuple(tensor.shape)) != (plan.name, plan.dtype, plan.shape):
                 raise ValueError(f"{name} {tensor.dtype} {tuple(tensor.shape)} came for {plan}")
             file.write(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+            del tensor  # before the next one is read
         file.flush()
         os.fsync(file.fileno())

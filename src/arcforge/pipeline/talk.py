@@ -18,7 +18,7 @@ from arcforge.core.runs import RunFolder
 from arcforge.envs.chat import family as chat_world
 from arcforge.envs.reason import family as reason_world
 from arcforge.infer.engine import Engine, EngineConfig, load_engine
-from arcforge.model.config import read_config
+from arcforge.model.hf_config import read_config
 from arcforge.serve.chat_stream import TurnReader
 
 MAX_TOKENS = 512

@@ -41,6 +41,17 @@ def test_shape_of_a_repository():
     assert {len(r.modules) for r in repositories()} == {1, 2, 3}
 
 
+def test_the_largest_repositories_have_names_enough():
+    """Three modules of two functions use more names than are drawn at first, where the bug's own are among those."""
+    rng, largest = random.Random(0), 0
+    for _ in range(6000):
+        modules = generate(rng, "train").modules
+        names = [m.name for m in modules] + [f.name for m in modules for f in m.functions]
+        assert len(set(names)) == len(names)
+        largest += len(names) == 9
+    assert largest > 30
+
+
 def test_tests_tell_the_right_expression_from_every_other():
     for repository in repositories():
         bug = repository.bug

@@ -105,15 +105,15 @@ def failure_line(module: str, call: str, got: object, want: object) -> str:
 def generate(rng: random.Random, split: Split) -> Repository:
     """A repository whose bug (file, function, wrong and right expression) belongs to `split` by its hash."""
     module, function, shown, right = _draw_bug(rng, split)
-    spare = [name for name in rng.sample(_NAMES, 8) if name not in (module, function)]
+    spare = _spare_names(rng, {module, function})
     count = rng.randint(1, 3)
     modules, bug_module = [], rng.randrange(count)
     for index in range(count):
-        first = Function(function, shown, right) if index == bug_module else _correct(rng, spare.pop())
+        first = Function(function, shown, right) if index == bug_module else _correct(rng, next(spare))
         functions = [first]
         if rng.random() < 0.3:
-            functions.append(_correct(rng, spare.pop()))
-        modules.append(Module(module if index == bug_module else spare.pop(), tuple(functions)))
+            functions.append(_correct(rng, next(spare)))
+        modules.append(Module(module if index == bug_module else next(spare), tuple(functions)))
     cases = [case for m in modules for f in m.functions for case in _cases(rng, m.name, f)]
     return Repository(tuple(modules), tuple(cases), bug_module)
 
@@ -132,6 +132,13 @@ def _draw_bug(rng: random.Random, split: Split) -> tuple[str, str, str, str]:
         shown, right = rng.sample(expressions, 2)
         if split_of(module, function, shown, right) == split:
             return module, function, shown, right
+
+
+def _spare_names(rng: random.Random, taken: set[str]) -> Iterator[str]:
+    """Names that are not taken: eight drawn at random, and the others in order for the few repositories that use those up."""
+    drawn = rng.sample(_NAMES, 8)
+    others = [name for name in _NAMES if name not in drawn]
+    return (name for name in [*reversed(drawn), *others] if name not in taken)
 
 
 def _correct(rng: random.Random, name: str) -> Function:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 

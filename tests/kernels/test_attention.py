@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from arcforge.kernels.attention.masked import PIECE, masked_mha
 from arcforge.kernels.attention.naive import QUERY_CHUNK, attention_distribution, mha, mqa_absorbed
 
 B, H, R, N, P, V = 2, 3, 8, 6, 4, 5
@@ -70,3 +71,33 @@ def test_the_indexers_target_is_the_mean_over_heads(T):
     assert torch.allclose(target.double(), probabilities(q, k, mask).mean(1), atol=1e-6)
     assert torch.allclose(target.sum(-1), torch.ones(B, T), atol=1e-5)
     assert torch.equal(target[~mask], torch.zeros_like(target[~mask]))
+
+
+@pytest.mark.parametrize("ranges", [(1,), (5, 64, 70, 3), (PIECE, PIECE), (2 * PIECE + 1,)])
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow masks", "masks of all keys"])
+def test_masked_attention_in_pieces_is_mha(ranges, wide):
+    """Values and gradients in float64, over random causal masks of ranges that end at awkward places."""
+    generator = torch.Generator().manual_seed(sum(ranges))
+    T = sum(ranges)
+    tensors = [torch.randn(2, 3, T, width, generator=generator, dtype=torch.float64) for width in (6, 6, 4)]
+    mask = torch.rand(2, T, T, generator=generator) < 0.3
+    mask = (mask | torch.eye(T, dtype=torch.bool)) & torch.ones(T, T, dtype=torch.bool).tril()
+    ends = torch.tensor(ranges).cumsum(0).tolist()
+    parts = [mask[:, a:b, : T if wide else b] for a, b in zip([0, *ends], ends, strict=False)]
+    upstream = torch.randn(2, 3, T, 4, generator=generator, dtype=torch.float64)
+    results = []
+    for function in (lambda q, k, v: masked_mha(q, k, v, parts, SCALE), lambda q, k, v: mha(q, k, v, mask, SCALE)):
+        leaves = [t.clone().requires_grad_() for t in tensors]
+        out = function(*leaves)
+        out.backward(upstream)
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, expected in zip(*results, strict=True):
+        assert torch.allclose(ours, expected, atol=1e-10)
+
+
+def test_masked_attention_in_bfloat16_is_near_float32():
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(1, 2, 40, 8, generator=generator) for _ in range(3)]
+    mask = torch.ones(1, 40, 40, dtype=torch.bool).tril()
+    outs = [masked_mha(*(t.to(dtype) for t in tensors), [mask], SCALE) for dtype in (torch.bfloat16, torch.float32)]
+    assert outs[0].dtype == torch.bfloat16 and torch.allclose(outs[0].float(), outs[1], atol=0.05)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from arcforge.kernels.attention.gathered import gathered_distribution, gathered_mqa
-from arcforge.kernels.attention.naive import attention_distribution, mha, mqa_absorbed
+from arcforge.kernels.attention.masked import masked_mha
+from arcforge.kernels.attention.naive import attention_distribution, mqa_absorbed
 from arcforge.kernels.selection.naive import select_topk, selected_positions
 from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
@@ -61,12 +62,12 @@ class MLA(nn.Module):
         if layout.sparse and self._gathers(layout):
             return self._forward_gathered(x_BTD, layout, selection)
         q_latent_BTR, q_nope, q_rope_BTHP = self._queries(x_BTD, layout)
-        q_BHTK = torch.cat((q_nope, q_rope_BTHP), -1).transpose(1, 2)
+        q_BHTK = torch.cat((q_nope.transpose(1, 2), q_rope_BTHP.transpose(1, 2)), -1)
         k_BHSK, v_BHSV = self._expand(*self._latents(x_BTD, layout))
         index = self._index(x_BTD, q_latent_BTR, layout)
-        outs, divergences, chosen = [], [], []
+        masks, divergences, chosen = [], [], []
         for number, (start, end) in enumerate(layout.chunks()):
-            q, k, v = q_BHTK[:, :, start:end], k_BHSK[:, :, :end], v_BHSV[:, :, :end]
+            q, k = q_BHTK[:, :, start:end], k_BHSK[:, :, :end]
             mask, scores = layout.visible(start, end, self.window), None
             if index is not None:
                 with torch.set_grad_enabled(layout.indexer_loss and layout.fits and torch.is_grad_enabled()):
@@ -80,8 +81,8 @@ class MLA(nn.Module):
                 chosen.append((mask, mask))
             if layout.indexer_loss and index is not None:
                 divergences.append(self._divergence(index, layout, start, end, q, k, mask, scores))
-            outs.append(mha(q, k, v, mask, self.scale))
-        out_BHTV = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+            masks.append(mask)
+        out_BHTV = masked_mha(q_BHTK, k_BHSK, v_BHSV, masks, self.scale)
         return Attended(
             self.o_proj(out_BHTV.transpose(1, 2).flatten(2)),
             torch.cat(divergences, 1) if divergences else None,
@@ -247,9 +248,9 @@ class MLA(nn.Module):
     def _expand(self, latent_BTR: Tensor, k_rope_BTP: Tensor) -> tuple[Tensor, Tensor]:
         c, (B, T, _) = self.config, latent_BTR.shape
         kv_BTHX = self.kv_b_proj(latent_BTR).view(B, T, c.num_attention_heads, -1)
-        k_nope, v_BTHV = kv_BTHX.split((c.qk_nope_head_dim, c.v_head_dim), -1)
-        k_rope_BTHP = k_rope_BTP.unsqueeze(2).expand(-1, -1, c.num_attention_heads, -1)
-        return torch.cat((k_nope, k_rope_BTHP), -1).transpose(1, 2), v_BTHV.transpose(1, 2)
+        k_nope, v_BHTV = kv_BTHX.transpose(1, 2).split((c.qk_nope_head_dim, c.v_head_dim), -1)
+        k_rope_BHTP = k_rope_BTP.unsqueeze(1).expand(-1, c.num_attention_heads, -1, -1)
+        return torch.cat((k_nope, k_rope_BHTP), -1), v_BHTV
 
 
 def _mask(selection: Selection | None, number: int) -> Tensor:

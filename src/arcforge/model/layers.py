@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arcforge.core.documents import SHARED
+from arcforge.kernels.rms_norm.naive import rms_norm
+from arcforge.kernels.swiglu.naive import swiglu
 
 
 class RMSNorm(nn.Module):
@@ -21,7 +22,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
+        return rms_norm(x, self.weight, self.eps)
 
 
 class SwiGLU(nn.Module):
@@ -34,12 +35,12 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 SCORE_BYTES = 512 << 20
 """No float32 [queries, keys] matrix grows larger: queries are taken in chunks."""
-QUERY_CHUNK = 512
+QUERY_CHUNK = 128
 """Most queries of a chunk: keys after its last query are not even looked at."""
 
 

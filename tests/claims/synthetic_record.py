@@ -52,12 +52,13 @@ def comparisons(held):
         **interval(-0.02, 0.01),
     }
     return {
-        "windows": comparison(
+        "attention": comparison(
             held,
             window=128,
             tokens=303_104,
             rows=cells("trained", "dsa") + cells("trained", "windows_first"),
-            differences=[{"order": "windows_first", "length": 2048, **interval(0.3)}],
+            differences=[{"better": "dsa", "worse": "windows_first", "length": 2048, **interval(0.3)}],
+            patterns=[["SFS", 0.75]],
         ),
         "multi_token": comparison(held, rows=arms, differences=[{"equal": "tokens", **interval(0.2)}]),
         "twins": comparison(

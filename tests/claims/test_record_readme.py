@@ -33,7 +33,7 @@ def test_a_seed_without_comparisons_leaves_its_cells_empty():
     numbers = raw()
     numbers["seeds"]["1"]["comparisons"] = {}
     text = render(numbers)
-    assert "| Interleaved windows against DSA | the claim | held |  |" in text
+    assert "| Cheaper attention against DSA | the claim | held |  |" in text
     assert "| twins | 100 | 150 |  |  |" in text and "| all | 1,060 | 1,590 | 660 | 990 |" in text
     assert "| 1 asynchronous |" not in text
 
@@ -45,7 +45,7 @@ def test_what_was_run_and_where(text):
 
 def test_a_claim_that_failed_says_so_in_its_seeds_column(text):
     assert "| comparison | target | seed 0 | seed 1 |" in text
-    assert "| Interleaved windows against DSA | the claim | held | **not held** |" in text
+    assert "| Cheaper attention against DSA | the claim | held | **not held** |" in text
     assert "| Distillation against its teachers | the claim | – | – |" in text
 
 
@@ -82,7 +82,7 @@ def test_the_plan_names_seeds_and_comparisons_and_creates_nothing(tmp_path, monk
     run_record(RECIPE, ["record.seeds=[3, 5]", "record.compared=[0, 5]"], dry_run=True)
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == (
-        "record: the above with seeds 3, 5; for 5 the comparisons windows, multi_token, twins, teachers"
+        "record: the above with seeds 3, 5; for 5 the comparisons attention, multi_token, twins, teachers"
     )
     assert 'folder = "runs/tiny-record/seed-3"' in text and "\nseed = 3\n" in text and "[record]" not in text
     assert not list(tmp_path.iterdir())
@@ -106,6 +106,7 @@ def test_a_record_keeps_its_recipe_but_may_be_given_more_seeds(tmp_path):
         keep_config(plain, recipe)
 
 
-def test_windows_are_refused_before_anything_is_trained():
-    with pytest.raises(UserError, match=r"model\.layer_windows: a glm_moe_dsa checkpoint cannot hold windows"):
-        load_recipe(RECIPE, ["model.layer_windows=[4, 0]"])
+def test_other_attention_is_refused_before_anything_is_trained():
+    changes = ['model.attention_types=["window", "full"]', "model.sliding_window=4"]
+    with pytest.raises(UserError, match=r"model\.attention_types: a glm_moe_dsa checkpoint cannot hold window layers"):
+        load_recipe(RECIPE, changes)

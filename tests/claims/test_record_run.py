@@ -21,7 +21,7 @@ PATIENCE = 180.0
 def test_a_record_that_was_killed_goes_on_and_is_whole(tmp_path, source):
     home, log = tmp_path / "run", tmp_path / "log"
     command = [*ARCFORGE, "run", str(RECIPE), f"run.folder={home}", f"data.source={source}"]
-    first = home / "comparisons" / "windows-seed-0.json"
+    first = home / "comparisons" / "attention-seed-0.json"
     with open(log, "wb") as file:
         killed = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         until((home / "comparisons" / "multi_token-seed-0" / "three_steps").exists, killed, log)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from arcforge import __version__
-from arcforge.claims import multi_token, teachers, twins, windows
+from arcforge.claims import attention, multi_token, teachers, twins
 from arcforge.claims.markdown import Result, points, table, verdict
 from arcforge.view.charts import number
 from arcforge.view.table import matrix, per_cent
 
 SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Result]], str]]] = {
-    "windows": ("Interleaved windows against DSA", windows.markdown),
+    "attention": ("Cheaper attention against DSA", attention.markdown),
     "multi_token": ("Three shared MTP steps against one", multi_token.markdown),
     "twins": ("Asynchronous RL against synchronous twins", twins.markdown),
     "teachers": ("Distillation against its teachers", teachers.markdown),
@@ -61,7 +61,7 @@ def render(raw: Mapping[str, Any]) -> str:
             parts.append(f"## {title}\n\n{markdown(results)}")
     for title, make in (
         ("Every stage on every capability, per cent", _matrix),
-        ("Retrieval by length, per cent", lambda results: windows.by_length(results["retrieval"])),
+        ("Retrieval by length, per cent", lambda results: attention.by_length(results["retrieval"])),
         ("Bits per byte, held out", _bits),
         ("MTP drafts by stage", _drafts),
     ):

@@ -6,8 +6,6 @@ MHA for training, absorbed MQA over latents for generation and wherever a query 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,6 +14,7 @@ from arcforge.kernels.attention.gathered import gathered_distribution, gathered_
 from arcforge.kernels.attention.masked import masked_mha
 from arcforge.kernels.attention.naive import attention_distribution, mqa_absorbed
 from arcforge.kernels.selection.naive import select_topk, selected_positions
+from arcforge.model.attended import Attended, Selection
 from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
 from arcforge.model.indexer import Index, Indexer, indexer_divergence
@@ -24,18 +23,6 @@ from arcforge.model.layers import Layout, RMSNorm, rotate
 GATHER_FROM = 4096
 GATHER_RATIO = 8
 """Gathering the selected keys pays from this length on, where it is this many times top-k (benchmarks/attention.py)."""
-
-Selection = list[tuple[Tensor, Tensor]]
-"""What an indexer chose, per chunk of queries: (mask [B, T, S],) * 2 or (positions [B, T, K], chosen [B, T, K])."""
-
-
-@dataclass
-class Attended:
-    """out_BTD; kl_BT: the indexer's divergence per query, float32, or None; selection: for layers that share it."""
-
-    out_BTD: Tensor
-    kl_BT: Tensor | None = None
-    selection: Selection | None = None
 
 
 class MLA(nn.Module):
@@ -55,7 +42,7 @@ class MLA(nn.Module):
         self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)
         self.indexer = Indexer(config) if config.has_indexer(layer) else None
         self.scale = config.qk_head_dim**-0.5
-        self.window = config.layer_windows[layer] if layer < len(config.layer_windows) else 0
+        self.window = config.sliding_window if config.attention_type(layer) == "window" else 0
 
     def forward(self, x_BTD: Tensor, layout: Layout, selection: Selection | None = None) -> Attended:
         """Over the batch's own rows. selection: of the layer before, read by a shared layer."""

@@ -5,17 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from arcforge.model.config import ModelConfig
+from arcforge.core.errors import UserError
+from arcforge.model.config import CACHED, ModelConfig
 
 
 class LatentCache:
     """Slots x capacity positions for every layer (trunk layers, then the MTP layer).
 
     keys [L, slots, capacity, kv_lora_rank + qk_rope_head_dim], indexer_keys [L, slots, capacity, index_head_dim]; memory
-    is slots * capacity * L * (sum of the two widths) * 4 bytes in float32.
+    is slots * capacity * L * (sum of the two widths) * 4 bytes in float32. UserError for a model with layers that have no
+    form for such a cache.
     """
 
     def __init__(self, config: ModelConfig, slots: int, capacity: int, dtype: torch.dtype = torch.float32) -> None:
+        for other in sorted(set(config.attention_types) - set(CACHED)):
+            raise UserError(
+                f"attention_types: {other} layers read whole rows only; generation needs {' or '.join(CACHED)}"
+            )
         shape = (config.num_hidden_layers + config.num_nextn_predict_layers, slots, capacity)
         self.keys = torch.zeros(*shape, config.kv_lora_rank + config.qk_rope_head_dim, dtype=dtype)
         self.indexer_keys = torch.zeros(*shape, config.index_head_dim, dtype=dtype)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from arcforge.core.config import Config
 
 HF_LATENT_NORM_EPS = 1e-6
+AttentionType = Literal["full", "window", "gqa", "gdn", "simple_gdn"]
+CACHED: tuple[AttentionType, ...] = ("full", "window")
+"""Types that have indexers and a form for the latent cache."""
 
 
 class ModelConfig(Config):
@@ -16,8 +19,9 @@ class ModelConfig(Config):
 
     indexer_types: "full" for layers with an indexer of their own, "shared" for those that read what the layer before them
     read (IndexShare, GLM-5.2); empty: all full. The MTP layer always has its own.
-    layer_windows: keys that each layer may look back on, itself included, 0 for all of them; empty: all layers see all.
-    For comparisons (report, section 2.1.1): it is no part of `glm_moe_dsa`. The MTP layer sees all.
+    attention_types: the attention of each layer in the report's comparison (section 2.1.2): "full" (MLA, sparse where asked),
+    "window" (the same over the last sliding_window keys, their own included), "gqa" (gqa_key_value_heads key-value heads),
+    "gdn", "simple_gdn"; empty: all full. None but full is a part of `glm_moe_dsa`. The MTP layer is always full.
     """
 
     vocab_size: int = Field(default=2048, ge=32)
@@ -48,7 +52,9 @@ class ModelConfig(Config):
     rope_theta: float = 10000.0
     max_position_embeddings: int = 2048
     indexer_types: tuple[Literal["full", "shared"], ...] = ()
-    layer_windows: tuple[int, ...] = ()
+    attention_types: tuple[AttentionType, ...] = ()
+    sliding_window: int = Field(default=0, ge=0)
+    gqa_key_value_heads: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -58,16 +64,24 @@ class ModelConfig(Config):
             raise ValueError("n_routed_experts must divide into n_group groups and be at least num_experts_per_tok")
         if self.indexer_types and (len(self.indexer_types) != self.num_hidden_layers or not self.has_indexer(0)):
             raise ValueError("indexer_types needs one entry per hidden layer, and the first must be full")
-        if self.layer_windows and (len(self.layer_windows) != self.num_hidden_layers or min(self.layer_windows) < 0):
-            raise ValueError("layer_windows needs one number per hidden layer, 0 or the keys that it sees")
+        if self.attention_types and len(self.attention_types) != self.num_hidden_layers:
+            raise ValueError(f"attention_types needs one of {', '.join(get_args(AttentionType))} per hidden layer")
+        if ("window" in self.attention_types) != bool(self.sliding_window):
+            raise ValueError("sliding_window must be set where a layer of attention_types is a window, and only there")
+        if self.num_attention_heads % self.gqa_key_value_heads:
+            raise ValueError("gqa_key_value_heads must divide num_attention_heads")
         return self
 
     @property
     def qk_head_dim(self) -> int:
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
+    def attention_type(self, layer: int) -> AttentionType:
+        return self.attention_types[layer] if layer < len(self.attention_types) else "full"
+
     def has_indexer(self, layer: int) -> bool:
-        return layer >= len(self.indexer_types) or self.indexer_types[layer] == "full"
+        own = layer >= len(self.indexer_types) or self.indexer_types[layer] == "full"
+        return own and self.attention_type(layer) in CACHED
 
     def is_sparse_mlp(self, layer: int) -> bool:
         """Layers from first_k_dense_replace on, and the MTP layer, hold experts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arcforge.model.config import ModelConfig
+from arcforge.model.gdn import TAPS
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,24 @@ class Counts:
 
 
 def count(config: ModelConfig) -> Counts:
-    dense = _attention(config) + 3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size
-    shared = sum(not config.has_indexer(layer) for layer in range(config.num_hidden_layers)) * _indexer(config)
-    sparse_layers = config.num_hidden_layers - config.first_k_dense_replace
-    sparse, sparse_active = _sparse_layer(config)
-    embeddings = 2 * config.vocab_size * config.hidden_size
-    trunk = config.first_k_dense_replace * dense + sparse_layers * sparse + config.hidden_size - shared
-    trunk_active = config.first_k_dense_replace * dense + sparse_layers * sparse_active - shared
-    extra = 2 * config.hidden_size**2 + 3 * config.hidden_size
-    mtp = (sparse + extra) * config.num_nextn_predict_layers
-    mtp_active = (sparse_active + extra) * config.num_nextn_predict_layers
+    layers = range(config.num_hidden_layers)
+    attention = sum(_attention(config, layer) for layer in layers) + config.hidden_size
+    sparse, sparse_active = _experts(config)
+    sparse_layers = sum(config.is_sparse_mlp(layer) for layer in layers)
+    norms = 2 * config.hidden_size
+    dense = (len(layers) - sparse_layers) * (3 * config.hidden_size * config.intermediate_size + norms)
+    extra = 2 * config.hidden_size**2 + 3 * config.hidden_size + norms + _attention(config, len(layers))
+    drafts = config.num_nextn_predict_layers
+    total = (
+        2 * config.vocab_size * config.hidden_size
+        + attention
+        + dense
+        + sparse_layers * (sparse + norms)
+        + drafts * (sparse + extra)
+    )
+    active = attention + dense + sparse_layers * (sparse_active + norms) - config.hidden_size
     biases = sparse_layers * config.n_routed_experts
-    return Counts(embeddings + trunk + mtp, trunk_active, mtp, biases, mtp_active)
+    return Counts(total, active, drafts * (sparse + extra), biases, drafts * (sparse_active + extra))
 
 
 def training_flops_per_token(config: ModelConfig, length: int, mtp_steps: float = 0.0) -> float:
@@ -68,12 +75,18 @@ def cache_bytes_per_token(config: ModelConfig, element: int = 2) -> int:
     return element * (latents + indexers * config.index_head_dim)
 
 
-def _attention(c: ModelConfig) -> int:
+def _attention(c: ModelConfig, layer: int) -> int:
     H, D = c.num_attention_heads, c.hidden_size
-    query = D * c.q_lora_rank + c.q_lora_rank + c.q_lora_rank * H * c.qk_head_dim
+    keys, values, kind = H * c.qk_head_dim, H * c.v_head_dim, c.attention_type(layer)
+    if kind == "gqa":
+        return D * (keys + values) + c.gqa_key_value_heads * D * (c.qk_head_dim + c.v_head_dim)
+    if kind == "gdn":
+        channels = 2 * keys + values
+        return D * (channels + 2 * values + 2 * H) + TAPS * channels + 2 * H + c.v_head_dim
+    query = D * c.q_lora_rank + c.q_lora_rank + c.q_lora_rank * keys
     latent = D * (c.kv_lora_rank + c.qk_rope_head_dim) + c.kv_lora_rank
-    up = c.kv_lora_rank * H * (c.qk_nope_head_dim + c.v_head_dim) + H * c.v_head_dim * D
-    return query + latent + up + _indexer(c)
+    up = c.kv_lora_rank * H * (c.qk_nope_head_dim + c.v_head_dim) + values * D
+    return query + latent + up + (_indexer(c) if c.has_indexer(layer) else 0)
 
 
 def _indexer(c: ModelConfig) -> int:
@@ -82,8 +95,8 @@ def _indexer(c: ModelConfig) -> int:
     return queries + keys + c.hidden_size * c.index_n_heads
 
 
-def _sparse_layer(c: ModelConfig) -> tuple[int, int]:
+def _experts(c: ModelConfig) -> tuple[int, int]:
+    """Stored and per token, of one layer, its router included."""
     expert = 3 * c.hidden_size * c.moe_intermediate_size
-    router = c.n_routed_experts * (c.hidden_size + 1)
-    common = _attention(c) + router + c.n_shared_experts * expert + 2 * c.hidden_size
+    common = c.n_routed_experts * (c.hidden_size + 1) + c.n_shared_experts * expert
     return common + c.n_routed_experts * expert, common + c.num_experts_per_tok * expert

@@ -38,18 +38,19 @@ WITHOUT_MEANING = {
 }  # fmt: skip
 """Keys that change no number here: bookkeeping, training defaults, and head_dim, which published configs give misleadingly.
 index_share_for_mtp_iteration saves work while drafting: choosing anew at each draft step is what it approximates."""
+VARIANT_KEYS = ("attention_types", "sliding_window", "gqa_key_value_heads")
+"""Fields of ModelConfig that no `glm_moe_dsa` folder holds."""
 READ = {
-    *ModelConfig.model_fields, "index_skip_topk_offset", "index_topk_freq", "layer_types", "mlp_layer_types",
+    *set(ModelConfig.model_fields).difference(VARIANT_KEYS), "index_skip_topk_offset", "index_topk_freq", "layer_types", "mlp_layer_types",
     "num_key_value_heads", "qk_head_dim", "quantization_config", "rope_parameters",
 }  # fmt: skip
 
 
 def hf_config(config: ModelConfig, control: dict[str, Any]) -> dict[str, Any]:
-    """The config.json dictionary; `control` holds bos/eos/pad token ids. UserError for a model with windows, which other
-    tools would read as one without."""
-    data = config.model_dump()
-    if any(data.pop("layer_windows")):
-        raise UserError("layer_windows: glm_moe_dsa has no windows; this model cannot be saved as a checkpoint")
+    """The config.json dictionary; `control` holds bos/eos/pad token ids. UserError for a model whose layers differ from
+    those of `glm_moe_dsa`, which other tools would misread."""
+    data = config.model_dump(exclude=set(VARIANT_KEYS))
+    refuse_variants(config)
     theta = data.pop("rope_theta")
     freq, offset = share_pattern(config)
     return {
@@ -72,6 +73,12 @@ def hf_config(config: ModelConfig, control: dict[str, Any]) -> dict[str, Any]:
         "moe_router_dtype": "float32",
         "dtype": "bfloat16",
     }
+
+
+def refuse_variants(config: ModelConfig, where: str = "") -> None:
+    """UserError where a layer's attention is not full; it begins with `where`."""
+    for other in sorted(set(config.attention_types) - {"full"}):
+        raise UserError(f"{where}attention_types: a glm_moe_dsa checkpoint cannot hold {other} layers")
 
 
 def share_pattern(config: ModelConfig) -> tuple[int, int]:
@@ -124,7 +131,7 @@ def read_config(folder: Path) -> ModelConfig:
     rope = data.get("rope_parameters") or {"rope_theta": data.get("rope_theta", 10000.0)}
     if rope.get("rope_type", "default") != "default":
         raise UserError(f"{path}: rope_type {rope['rope_type']!r} is not supported")
-    known = {name: data[name] for name in ModelConfig.model_fields if name in data}
+    known = {name: data[name] for name in READ & ModelConfig.model_fields.keys() if name in data}
     types = _indexer_types(data, path)
     known["indexer_types"] = types if "shared" in types else []
     config = build(ModelConfig, {**known, "rope_theta": rope["rope_theta"]}, str(path))

@@ -8,11 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from arcforge.kernels.token_logprobs.naive import token_logprobs
-from arcforge.model.attention import MLA, Attended, Selection
+from arcforge.model.attended import Attended, Selection
+from arcforge.model.attention import MLA
 from arcforge.model.cache import CacheView, LatentCache
-from arcforge.model.config import ModelConfig
+from arcforge.model.config import AttentionType, ModelConfig
+from arcforge.model.gdn import GatedDeltaNet, SimpleGDN
+from arcforge.model.gqa import GQA
 from arcforge.model.layers import SCORE_BYTES, Layout, RMSNorm, SwiGLU, rope_angles
 from arcforge.model.moe import MoE, Router
+
+ATTENTION: dict[AttentionType, type[MLA] | type[GQA] | type[GatedDeltaNet]] = {
+    "full": MLA, "window": MLA, "gqa": GQA, "gdn": GatedDeltaNet, "simple_gdn": SimpleGDN,
+}  # fmt: skip
 
 
 @dataclass
@@ -30,7 +37,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = MLA(config, layer)
+        self.self_attn = ATTENTION[config.attention_type(layer)](config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         sparse = config.is_sparse_mlp(layer)
         self.mlp = MoE(config) if sparse else SwiGLU(config.hidden_size, config.intermediate_size)
@@ -47,6 +54,7 @@ class DecoderLayer(nn.Module):
     def decode(
         self, x_BTD: Tensor, layout: Layout, cache: CacheView, selection: Selection | None = None
     ) -> tuple[Tensor, Selection | None]:
+        assert isinstance(self.self_attn, MLA), "a cache is refused where a layer has no form for it"
         attended, selection = self.self_attn.decode(self.input_layernorm(x_BTD), layout, cache, selection)
         x_BTD = x_BTD + attended
         return x_BTD + self._mlp(x_BTD)[0], selection

@@ -245,14 +245,16 @@ def retrieval_cell(attention: str, answers: Retrieval) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def retrieval(work: Workspace, model: GlmMoeDsa, sparse: bool) -> list[Retrieval]:
-    """What the model finds in the recipe's evaluation rows of each length; the same rows for every model."""
+def retrieval(
+    work: Workspace, model: GlmMoeDsa, sparse: bool, lengths: Sequence[int] = (), seed: int = 0
+) -> list[Retrieval]:
+    """What the model finds in the evaluation rows of each length (the recipe's by default); the same rows for every model."""
     config, pieces = work.recipe.evaluate, Pieces(work.tokenizer)
     filler = filler_lines([d.text for d in work.corpus.held_out[:20]], work.tokenizer)
     results = []
-    for length in config.retrieval_lengths:
+    for length in lengths or config.retrieval_lengths:
         pairs = min(config.retrieval_pairs, length // 12)
-        rows = evaluation_rows(pieces, length, pairs, config.retrieval_rows, filler)
+        rows = evaluation_rows(pieces, length, pairs, config.retrieval_rows, filler, seed=seed)
         chance = sum(row.chance for row in rows) / len(rows)
         results.append(Retrieval(length, chance, _answers(model, packed(rows), sparse)))
     return results

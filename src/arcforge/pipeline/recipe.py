@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from arcforge.core.config import Config, build, override, read_toml
-from arcforge.core.errors import UserError
 from arcforge.data.corpus import DataConfig
 from arcforge.model.config import ModelConfig
+from arcforge.model.hf_config import refuse_variants
 from arcforge.rl.asynchronous import AgenticConfig
 from arcforge.rl.onpolicy import OnPolicyConfig
 from arcforge.train.midtrain import MidtrainConfig
@@ -94,6 +94,5 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override, validate. UserError in one line names the key and the nearest known one."""
     recipe = build(Recipe, override(read_toml(path), overrides), str(path))
-    if any(recipe.model.layer_windows):
-        raise UserError(f"{path}: model.layer_windows: a glm_moe_dsa checkpoint cannot hold windows")
+    refuse_variants(recipe.model, f"{path}: model.")
     return recipe

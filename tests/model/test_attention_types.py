@@ -1,4 +1,4 @@
-"""Sliding windows of single layers: the training form against plain masked attention, the cached form against it."""
+"""Attention chosen per layer: windows against plain masked attention and their cached form; what a checkpoint or a cache cannot hold."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from arcforge.kernels.attention.naive import mha
 from arcforge.model.cache import LatentCache
 from arcforge.model.checkpoint import save_checkpoint
 from arcforge.model.config import ModelConfig
+from arcforge.model.hf_config import VARIANT_KEYS
 from arcforge.model.initialise import new_model
 from arcforge.model.trunk import GlmMoeDsa
 
@@ -20,9 +21,11 @@ SIZES = {
 WINDOW = 5
 
 
-def windowed(*windows) -> GlmMoeDsa:
-    """The same weights whatever the windows."""
-    return new_model(ModelConfig(**SIZES, layer_windows=windows), seed=3).eval()
+def windowed(*layers) -> GlmMoeDsa:
+    """The same weights whichever layers have a window."""
+    types = tuple("window" if layer in layers else "full" for layer in range(3))
+    config = ModelConfig(**SIZES, attention_types=types, sliding_window=WINDOW if layers else 0)
+    return new_model(config, seed=3).eval()
 
 
 def ids(rows, length):
@@ -39,18 +42,18 @@ def reference(model, layer, x_BTD, layout, visible_BTS):
 
 
 def test_the_training_form_is_plain_attention_over_near_keys_of_the_document():
-    model = windowed(WINDOW, 0, WINDOW)
+    model = windowed(0, 2)
     # A prefix of 4 that two documents share, then padding: the second document's first token stands at position 4 too.
     documents = torch.tensor([[-2] * 4 + [0] * 9 + [1] * 7 + [-1] * 2])
     positions = torch.tensor([[*range(4), *range(4, 13), *range(4, 11), 0, 1]])
     layout = model.layout(documents, positions_BT=positions)
     x_BTD = torch.randn(1, 22, SIZES["hidden_size"], generator=torch.Generator().manual_seed(2))
-    for layer, window in enumerate(model.config.layer_windows):
+    for layer in (1, 2):  # the last one loops with a window
         visible = torch.zeros(1, 22, 22, dtype=torch.bool)
         for t in range(22):
             for s in range(t + 1):
                 same = documents[0, s] in (documents[0, t], -2)
-                near = not window or int(positions[0, t] - positions[0, s]) < window
+                near = layer == 1 or int(positions[0, t] - positions[0, s]) < WINDOW
                 visible[0, t, s] = same and near
         out = model.layers[layer].self_attn(x_BTD, layout).out_BTD
         assert torch.allclose(out, reference(model, layer, x_BTD, layout, visible), atol=1e-5)
@@ -58,9 +61,9 @@ def test_the_training_form_is_plain_attention_over_near_keys_of_the_document():
     assert not visible[0, 19, :15].any(), "and later past it"
 
 
-@pytest.mark.parametrize("windows", [(WINDOW, 0, WINDOW), (0, WINDOW, 0)], ids=["window first", "full first"])
-def test_cached_decoding_equals_the_training_form(windows):
-    model, tokens = windowed(*windows), ids(2, 40)
+@pytest.mark.parametrize("layers", [(0, 2), (1,)], ids=["window first", "full first"])
+def test_cached_decoding_equals_the_training_form(layers):
+    model, tokens = windowed(*layers), ids(2, 40)
     with torch.no_grad():
         full = model(tokens, model.layout(torch.zeros_like(tokens), sparse=True)).hidden_BTD
         cache = LatentCache(model.config, slots=3, capacity=64)
@@ -74,22 +77,40 @@ def test_cached_decoding_equals_the_training_form(windows):
     assert (everything - full)[:, WINDOW:].abs().max() > 1e-2, "the test must reach beyond the window"
 
 
-def test_windows_of_zero_are_no_windows(tmp_path):
-    none, zeros = windowed(), windowed(0, 0, 0)
+def test_all_layers_full_is_the_model_itself(tmp_path):
+    default = new_model(ModelConfig(**SIZES), seed=3).eval()
     tokens = ids(1, 20)
-    layout = none.layout(torch.zeros_like(tokens))
-    assert torch.equal(none(tokens, layout).hidden_BTD, zeros(tokens, layout).hidden_BTD)
-    save_checkpoint(zeros, tmp_path)
-    assert "layer_windows" not in (tmp_path / "config.json").read_text()
+    layout = default.layout(torch.zeros_like(tokens))
+    assert torch.equal(default(tokens, layout).hidden_BTD, windowed()(tokens, layout).hidden_BTD)
+    save_checkpoint(windowed(), tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    assert not any(key in text for key in VARIANT_KEYS)
 
 
-def test_a_model_with_windows_is_not_saved(tmp_path):
-    with pytest.raises(UserError, match="layer_windows: glm_moe_dsa has no windows") as error:
-        save_checkpoint(windowed(WINDOW, 0, 0), tmp_path / "checkpoint")
+@pytest.mark.parametrize("kind", ["window", "gqa", "gdn", "simple_gdn"])
+def test_a_model_with_other_layers_is_not_saved(kind, tmp_path):
+    config = ModelConfig(**SIZES, attention_types=("full", kind, "full"), sliding_window=4 if kind == "window" else 0)
+    with pytest.raises(UserError, match=f"a glm_moe_dsa checkpoint cannot hold {kind} layers") as error:
+        save_checkpoint(new_model(config, seed=0), tmp_path / "checkpoint")
     assert "\n" not in str(error.value) and not (tmp_path / "checkpoint").exists()
 
 
-@pytest.mark.parametrize("windows", [(4,), (4, 0), (4, 0, -1)])
-def test_one_window_per_layer(windows):
-    with pytest.raises(ValidationError, match="one number per hidden layer"):
-        ModelConfig(**SIZES, layer_windows=windows)
+@pytest.mark.parametrize("kind", ["gqa", "gdn", "simple_gdn"])
+def test_a_cache_is_refused_where_a_layer_has_no_form_for_it(kind):
+    with pytest.raises(UserError, match=f"attention_types: {kind} layers read whole rows only"):
+        LatentCache(ModelConfig(**SIZES, attention_types=("full", "full", kind)), slots=1, capacity=8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"attention_types": ("window",), "sliding_window": 4}, "attention_types needs one of full, window, gqa"),
+        ({"attention_types": ("full", "gated", "full")}, "attention_types"),
+        ({"attention_types": ("full", "window", "full")}, "sliding_window must be set"),
+        ({"sliding_window": 4}, "sliding_window must be set"),
+        ({"gqa_key_value_heads": 3}, "must divide num_attention_heads"),
+    ],
+)
+def test_types_that_fit_together(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig(**SIZES, **wrong)

@@ -12,10 +12,8 @@ one training step above weights and gradients.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import inspect
 import json
-import multiprocessing
 import statistics
 import tempfile
 import textwrap
@@ -25,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peak import peak_megabytes
 from transformers import GlmMoeDsaForCausalLM
 from transformers.models.glm_moe_dsa import modeling_glm_moe_dsa as theirs
+from transformers.utils import logging
 
 from arcforge.model.checkpoint import load_checkpoint, save_checkpoint
 from arcforge.model.config import ModelConfig
@@ -78,6 +78,7 @@ def mend(model: torch.nn.Module) -> None:
 def load(contender: str, folder: Path) -> torch.nn.Module:
     if contender == "arcforge":
         return load_checkpoint(folder)
+    logging.disable_progress_bar()
     model = GlmMoeDsaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     if contender == "mended":
         mend(model)
@@ -145,37 +146,12 @@ def gemm_peak(repeats: int = 7) -> float:
     return 2 * 1536**3 / best / 1e9
 
 
-def peak_megabytes(contender: str, folder: Path, shape: tuple[int, int], threads: int) -> float:
-    """Of one training step above weights and gradients, in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    mine, other = context.Pipe()
-    process = context.Process(target=_peak, args=(other, contender, folder, shape, threads), daemon=True)
-    process.start()
-    if not mine.poll(600):
-        process.kill()
-        raise SystemExit(f"{contender}: no memory figure after 600 s")
-    value = mine.recv()
-    process.join(30)
-    return value
-
-
-def _peak(pipe: Any, contender: str, folder: Path, shape: tuple[int, int], threads: int) -> None:
+def prepared(contender: str, folder: Path, shape: tuple[int, int], threads: int) -> Step:
+    """A training step for the measurement of memory: gradients, thread pools and code are there before it."""
     torch.set_num_threads(threads)
     model = load(contender, folder)
-    train = steps_of(contender, model, inputs(*shape))[1]
-    small = steps_of(contender, model, inputs(1, 80))[1]
-    small()  # gradients, thread pools and code are there before the count begins
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    before = _status("VmRSS")
-    train()
-    pipe.send((_status("VmHWM") - before) / 1024)
-
-
-def _status(key: str) -> int:
-    """Kilobytes of this process by /proc/self/status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1])
+    steps_of(contender, model, inputs(1, 80))[1]()
+    return steps_of(contender, model, inputs(*shape))[1]
 
 
 def inputs(rows: int, length: int) -> torch.Tensor:
@@ -194,7 +170,7 @@ def measure(size: str, repeats: int, threads: int) -> list[dict[str, Any]]:
         for shape in SHAPES:
             compare(models, inputs(*shape))
             seconds = medians(models, inputs(*shape), repeats)
-            peaks = {name: peak_megabytes(name, folder, shape, threads) for name in CONTENDERS}
+            peaks = {name: peak_megabytes(prepared, name, folder, shape, threads) for name in CONTENDERS}
             tokens, flops = shape[0] * shape[1], training_flops_per_token(config, shape[1])
             rows.append(
                 {

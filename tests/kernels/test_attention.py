@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from arcforge.kernels.attention import masked
 from arcforge.kernels.attention.masked import PIECE, masked_mha
 from arcforge.kernels.attention.naive import QUERY_CHUNK, attention_distribution, mha, mqa_absorbed
 
@@ -75,15 +76,20 @@ def test_the_indexers_target_is_the_mean_over_heads(T):
 
 @pytest.mark.parametrize("ranges", [(1,), (5, 64, 70, 3), (PIECE, PIECE), (2 * PIECE + 1,)])
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow masks", "masks of all keys"])
-def test_masked_attention_in_pieces_is_mha(ranges, wide):
-    """Values and gradients in float64, over random causal masks of ranges that end at awkward places."""
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("most", [64 << 20, 4 * 6 * 70])
+def test_masked_attention_in_pieces_is_mha(ranges, wide, first, most, monkeypatch):
+    """Values and gradients in float64, over random causal masks of ranges that end at awkward places; the later ranges see
+    nothing before key 3 where that is said; pieces as small as the bytes allow."""
+    monkeypatch.setattr(masked, "PIECE_BYTES", most)
     generator = torch.Generator().manual_seed(sum(ranges))
     T = sum(ranges)
     tensors = [torch.randn(2, 3, T, width, generator=generator, dtype=torch.float64) for width in (6, 6, 4)]
     mask = torch.rand(2, T, T, generator=generator) < 0.3
     mask = (mask | torch.eye(T, dtype=torch.bool)) & torch.ones(T, T, dtype=torch.bool).tril()
     ends = torch.tensor(ranges).cumsum(0).tolist()
-    parts = [mask[:, a:b, : T if wide else b] for a, b in zip([0, *ends], ends, strict=False)]
+    mask[:, ends[0] :, :first] = False
+    parts = [(first * (a > 0), mask[:, a:b, first * (a > 0) : T if wide else b]) for a, b in zip([0, *ends], ends)]
     upstream = torch.randn(2, 3, T, 4, generator=generator, dtype=torch.float64)
     results = []
     for function in (lambda q, k, v: masked_mha(q, k, v, parts, SCALE), lambda q, k, v: mha(q, k, v, mask, SCALE)):
@@ -99,5 +105,7 @@ def test_masked_attention_in_bfloat16_is_near_float32():
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(1, 2, 40, 8, generator=generator) for _ in range(3)]
     mask = torch.ones(1, 40, 40, dtype=torch.bool).tril()
-    outs = [masked_mha(*(t.to(dtype) for t in tensors), [mask], SCALE) for dtype in (torch.bfloat16, torch.float32)]
+    outs = [
+        masked_mha(*(t.to(dtype) for t in tensors), [(0, mask)], SCALE) for dtype in (torch.bfloat16, torch.float32)
+    ]
     assert outs[0].dtype == torch.bfloat16 and torch.allclose(outs[0].float(), outs[1], atol=0.05)

@@ -62,6 +62,18 @@ def test_gathered_attention_is_masked_attention(monkeypatch, types):
     same(run(model), masked)
 
 
+@pytest.mark.parametrize("window", [0, 5])
+def test_the_first_key_is_the_first_that_a_query_sees(window):
+    model = new_model(CONFIG, seed=0)
+    documents = torch.tensor([[0] * 20 + [1] * 3 + [2] * 19 + [-1] * 8, [7] * 11 + [3] * 39])
+    layout = model.layout(documents)
+    for start in range(T):
+        seen = layout.visible(start, T, window).flatten(0, 1).any(0)
+        assert layout.first_key(start, window) == int(seen.int().argmax())
+    _, shared, positions = inputs()
+    assert model.layout(shared, positions_BT=positions).first_key(45, window) == 0, "a prefix is read from everywhere"
+
+
 @pytest.mark.parametrize("gathers", [False, True])
 @pytest.mark.parametrize("budget", [4 * 2 * T * 7, 1])
 def test_a_small_budget_takes_chunks_and_changes_nothing(monkeypatch, budget, gathers):

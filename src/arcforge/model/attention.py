@@ -68,7 +68,8 @@ class MLA(nn.Module):
                 chosen.append((mask, mask))
             if layout.indexer_loss and index is not None:
                 divergences.append(self._divergence(index, layout, start, end, q, k, mask, scores))
-            masks.append(mask)
+            first = layout.first_key(start, self.window)
+            masks.append((first, mask[..., first:]))
         out_BHTV = masked_mha(q_BHTK, k_BHSK, v_BHSV, masks, self.scale)
         return Attended(
             self.o_proj(out_BHTV.transpose(1, 2).flatten(2)),

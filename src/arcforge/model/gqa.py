@@ -35,7 +35,10 @@ class GQA(nn.Module):
         q_BHTK = self._rotated(self.q_proj(x_BTD), layout)
         k_BHTK = self._rotated(self.k_proj(x_BTD), layout).repeat_interleave(group, 1)
         v_BHTV = self.v_proj(x_BTD).unflatten(-1, (-1, c.v_head_dim)).transpose(1, 2).repeat_interleave(group, 1)
-        masks = [layout.visible(start, end) for start, end in layout.chunks()]
+        masks = []
+        for start, end in layout.chunks():
+            first = layout.first_key(start)
+            masks.append((first, layout.visible(start, end)[..., first:]))
         out_BHTV = masked_mha(q_BHTK, k_BHTK, v_BHTV, masks, c.qk_head_dim**-0.5)
         return Attended(self.o_proj(out_BHTV.transpose(1, 2).flatten(2)), selection=selection)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +50,9 @@ class Layout:
     """What every block of one forward needs to know, built once per batch.
 
     positions_BT: int64 rope positions of the T queries. cos/sin_BTP: float32, P = qk_rope_head_dim / 2. documents_BT: the
-    queries are the keys too, each sees those before it of its own document (or of the shared prefix); None: the keys lie
-    in a cache, key s at position s, `span` of them. sparse: attention reads only the indexer's top-k. indexer_loss: also
-    compute KL(p || softmax(I)) for the indexer. score_bytes: budget of a float32 [B, queries, keys] matrix.
+    queries are the keys too, each sees those before it of its own document, a run of equal ids (or of the shared prefix);
+    None: the keys lie in a cache, key s at position s, `span` of them. sparse: attention reads only the indexer's top-k.
+    indexer_loss: also compute KL(p || softmax(I)) for the indexer. score_bytes: budget of a float32 [B, queries, keys] matrix.
     """
 
     positions_BT: Tensor
@@ -84,6 +85,25 @@ class Layout:
     def keys_of(self, end: int) -> int:
         """How many keys the queries before `end` can see at most."""
         return self.span if self.cached else end
+
+    @cached_property
+    def _begins_BT(self) -> Tensor | None:
+        """Where each query's document begins in the row; None where a prefix is shared, which lies before all of its readers.
+        A document is a run of equal ids."""
+        assert self.documents_BT is not None
+        ids_BT = self.documents_BT
+        if bool((ids_BT == SHARED).any()):
+            return None
+        places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+        changed_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+        changed_BT[:, 1:] = ids_BT[:, 1:] != ids_BT[:, :-1]
+        return (places_T * changed_BT).cummax(1).values
+
+    def first_key(self, start: int, window: int = 0) -> int:
+        """The queries from `start` on see no key before this one."""
+        if self._begins_BT is None:
+            return 0
+        return max(int(self._begins_BT[:, start].min()), start - window + 1 if window else 0)
 
     def visible(self, start: int, end: int, window: int = 0) -> Tensor:
         """Bool [B, end - start, keys_of(end)]: what the queries start..end-1 may look at, at most `window` positions back,

@@ -112,16 +112,18 @@ def test_the_gradient_is_that_of_sequences_one_by_one(monkeypatch, micro_tokens,
     assert update.metrics["grad_norm"] == pytest.approx(norm, rel=1e-3)
 
 
-def test_indexer_mtp_and_router_bias_stay_and_the_trunk_moves():
+@pytest.mark.parametrize("frozen", [True, False])
+def test_mtp_router_bias_and_a_frozen_indexer_stay_and_the_trunk_moves(frozen):
     model = new_model(CONFIG, seed=0)
     rollouts = samples(model.eval())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    policy = Policy(model, lr=1e-2)
+    policy = Policy(model, 1e-2, frozen)
     batch = build_batch(rollouts, 60, 0)
     for _ in range(2):
         policy.update(batch, batch.advantages, icepop)
     for name, tensor in model.state_dict().items():
-        fixed = name.endswith("e_score_correction_bias") or policy.specs[name].group != "trunk"
+        moving = {"trunk"} if frozen or name.startswith("mtp.") else {"trunk", "indexer"}
+        fixed = name.endswith("e_score_correction_bias") or policy.specs[name].group not in moving
         assert torch.equal(tensor, before[name]) == fixed, name
     assert not any(router.load.any() for router in model.routers()), "no load is counted, so no bias can ever follow"
 

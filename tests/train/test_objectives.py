@@ -14,7 +14,7 @@ from arcforge.model.initialise import new_model
 from arcforge.model.specs import matrix_specs
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig
 from arcforge.train.freezing import trainable
-from arcforge.train.objectives import indexer_warmup, language_modelling, mtp_losses, sparse_adaptation
+from arcforge.train.objectives import indexer_warmup, language_modelling, mtp_losses
 
 DOCUMENTS = [[11, 12, 13, 14, 15, 16], [21, 22, 23], [31], [41, 42, 43, 44]]
 
@@ -109,7 +109,7 @@ def gradients(model, loss, group: str) -> list[torch.Tensor | None]:
 def test_in_sparse_adaptation_each_loss_reaches_only_its_own_parameters(model):
     batch = random_batch(3, 40)
     assert batch.positions_BT.max() > model.config.index_topk
-    scalars = sparse_adaptation(model, batch, kl_weight=1.0)
+    scalars = language_modelling(model, batch, sparse=True, indexer_loss=True)
     assert gradients(model, scalars["nll"], "indexer") == [None] * len(gradients(model, scalars["nll"], "indexer"))
     assert gradients(model, scalars["indexer_kl"], "trunk") == [None] * len(gradients(model, scalars["nll"], "trunk"))
     trunk = [g for g in gradients(model, scalars["nll"], "trunk") if g is not None]

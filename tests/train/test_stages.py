@@ -18,17 +18,20 @@ from arcforge.train.sft import SftConfig, sft
 WORDS = "the red blue fox cat to".split()
 
 
-def test_sft_trains_trunk_and_mtp_and_leaves_the_indexer_as_it_was(source, context):
+@pytest.mark.parametrize("frozen", [True, False])
+def test_sft_trains_trunk_and_mtp_and_the_indexer_where_it_is_not_frozen(source, context, frozen):
     small = SftConfig(conversations=24, tokens=8 * 1024, batch_tokens=1024, length=256, lr=1e-2)
     small = small.model_copy(update={"weights": (1.0,)})
-    model, report = sft(small, [ReasonFamily()], source, context)
+    model, report = sft(small, [ReasonFamily()], source, context, freeze_indexer=frozen)
     before, specs = dict(load_checkpoint(source).named_parameters()), matrix_specs(model)
     for name, parameter in model.named_parameters():
         changed = not torch.equal(parameter, before[name])
-        assert changed == (specs[name].group != "indexer"), name
+        learns = specs[name].group != "indexer" or not (frozen or name.startswith("mtp."))
+        assert changed == learns, name
     assert 0.9 < report["beyond_topk_share"] <= 1.0, "prompts are longer than the model's top-k"
     rows = read_jsonl(context.folder.parent / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 9)) and rows[-1]["nll"] < rows[0]["nll"] - 0.5
+    assert all(("indexer_kl" in row) is not frozen for row in rows)
 
 
 def test_sft_says_when_every_conversation_is_too_long(source, context):

@@ -40,7 +40,7 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
     )
     place.stop_file.unlink(missing_ok=True)
     torch.set_num_threads(config.trainer_threads)
-    policy = Policy(read_checkpoint(place.source), config.lr)
+    policy = Policy(read_checkpoint(place.source), config.lr, work.recipe.sparse.freeze_indexer)
     try:
         with LocalLauncher(folder / "logs") as launcher:
             start_orchestrator(launcher, config, place, work, start_engines(launcher, config, place))

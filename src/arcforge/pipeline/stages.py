@@ -76,7 +76,9 @@ def run_sparse(work: Workspace) -> Report:
 
 def run_sft(work: Workspace) -> Report:
     context = work.context("sft")
-    model, report = sft(work.recipe.sft, work.families(), work.checkpoint("sparse"), context)
+    model, report = sft(
+        work.recipe.sft, work.families(), work.checkpoint("sparse"), context, work.recipe.sparse.freeze_indexer
+    )
     context.finish(model)
     return report
 
@@ -176,7 +178,7 @@ def _on_policy(
         seed=work.seed(name),
         save_seconds=work.recipe.run.save_seconds,
     )
-    policy = Policy(read_checkpoint(work.checkpoint(source)), config.lr)
+    policy = Policy(read_checkpoint(work.checkpoint(source)), config.lr, work.recipe.sparse.freeze_indexer)
     result = train(config, stage, policy)
     finish(work, name, policy, result)
     return {"beyond_topk_share": result.beyond_topk_share}

@@ -1,6 +1,7 @@
 """One policy update: packed samples -> log-probabilities under sparse attention -> loss -> weights (tensor half of `rl`).
 
-The indexer is frozen and top-k is deterministic in all RL stages (GLM-5 report, section 3.2); the router's bias is fixed.
+The indexer is frozen, unless a recipe says otherwise, and top-k is deterministic in all RL stages (GLM-5 report, section 3.2);
+the router's bias is fixed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arcforge.core.documents import PADDING
 from arcforge.core.errors import UserError
 from arcforge.model.specs import matrix_specs
 from arcforge.model.trunk import GlmMoeDsa
@@ -37,22 +39,24 @@ class Update:
 
 
 class Policy:
-    """A model with its optimizer; only trunk parameters train."""
+    """A model with its optimizer; the trunk trains, and its indexers, by their own loss, where they are not frozen."""
 
-    def __init__(self, model: GlmMoeDsa, lr: float) -> None:
+    def __init__(self, model: GlmMoeDsa, lr: float, freeze_indexer: bool = True) -> None:
         self.model = model.eval()
         self.specs = matrix_specs(model)
+        self.freeze_indexer = freeze_indexer
+        groups = {"trunk"} if freeze_indexer else {"trunk", "indexer"}
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self.specs[name].group == "trunk")
+            parameter.requires_grad_(self.specs[name].group in groups)
         self.optimizer = MuonAdamW(model, self.specs, OptimizerConfig(lr=lr, weight_decay=0.0))
 
     def update(self, batch: Batch, signal: np.ndarray, loss: Loss, lr_scale: float = 1.0) -> Update:
         """One optimizer step on all rows of the batch. signal: advantages or teacher log-probs, float32 [N, T]."""
         outputs: list[tuple[LossOutput, int]] = []
         for rows in _micro_rows(batch):
-            output, count = self._forward(batch, signal, rows, loss)
+            output, count, indexer_loss = self._forward(batch, signal, rows, loss)
             if count:
-                output.loss.backward()
+                (output.loss + indexer_loss).backward()
                 outputs.append((output, count))
         if not outputs:
             raise UserError("a policy update got no trained token; every rollout of the step was masked")
@@ -63,14 +67,16 @@ class Policy:
             raise UserError("the policy loss is not a number; lower the stage's lr")
         return Update(metrics, torch.cat([o.ratio_BT[0] for o, _ in outputs]).numpy())
 
-    def _forward(self, batch: Batch, signal: np.ndarray, rows: slice, loss: Loss) -> tuple[LossOutput, int]:
-        """Trained tokens of a few rows, flattened to one row of N tokens; their log-prob is read one position earlier."""
+    def _forward(self, batch: Batch, signal: np.ndarray, rows: slice, loss: Loss) -> tuple[LossOutput, int, Tensor]:
+        """Trained tokens of a few rows, flattened to one row of N tokens; their log-prob is read one position earlier. Last,
+        the indexers' divergence, 0 where they are frozen."""
         ids_BT = torch.from_numpy(batch.rows.ids[rows].astype(np.int64))
         documents_BT = torch.from_numpy(batch.rows.document_ids[rows].astype(np.int64))
         mask_BT = torch.from_numpy(batch.rows.loss_mask[rows])
         positions_BT = torch.from_numpy(batch.rows.positions[rows].astype(np.int64))
-        layout = self.model.layout(documents_BT, sparse=True, positions_BT=positions_BT)
-        hidden_BTD = self.model(ids_BT, layout).hidden_BTD
+        layout = self.model.layout(documents_BT, True, not self.freeze_indexer, positions_BT)
+        features = self.model(ids_BT, layout)
+        hidden_BTD = features.hidden_BTD
         before_BT = torch.zeros_like(mask_BT)
         before_BT[:, :-1] = mask_BT[:, 1:]
         train_N = self.model.token_logprobs(hidden_BTD[before_BT], ids_BT[mask_BT])
@@ -78,7 +84,9 @@ class Policy:
             torch.from_numpy(array[rows])[mask_BT][None] for array in (batch.logprobs, signal, batch.weights)
         )
         ones = torch.ones_like(rollout, dtype=torch.bool)
-        return loss(train_N[None], rollout, extra, ones, weights), int(mask_BT.sum())
+        kl_BT = features.indexer_kl_BT
+        indexer_loss = torch.zeros(()) if kl_BT is None else kl_BT[documents_BT != PADDING].mean()
+        return loss(train_N[None], rollout, extra, ones, weights), int(mask_BT.sum()), indexer_loss
 
 
 def _micro_rows(batch: Batch) -> Iterator[slice]:

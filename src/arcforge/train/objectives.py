@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from arcforge.core.documents import PADDING
 from arcforge.data.batches import Batch
 from arcforge.model.layers import Layout
 from arcforge.model.trunk import Features, GlmMoeDsa
@@ -14,19 +15,32 @@ BALANCE_WEIGHT = 1e-3
 
 
 def language_modelling(
-    model: GlmMoeDsa, batch: Batch, *, sparse: bool, mtp_steps: int = 0, mtp_weight: float = 0.0, mtp_rows: float = 1.0
+    model: GlmMoeDsa,
+    batch: Batch,
+    *,
+    sparse: bool,
+    indexer_loss: bool = False,
+    mtp_steps: int = 0,
+    mtp_weight: float = 0.0,
+    mtp_rows: float = 1.0,
 ) -> dict[str, Tensor]:
     """Next-token loss, sequence-level balance loss, and MTP over `mtp_steps` shared-parameter steps (GLM-5 report, 2.1).
 
-    L_MTP = weight / steps * sum_k CE_k, computed on the first `mtp_rows` share of the rows.
+    L_MTP = weight / steps * sum_k CE_k, computed on the first `mtp_rows` share of the rows. indexer_loss: the trunk's
+    indexers learn too, by KL over the keys that attention reads (report, 2.1.1); neither loss reaches the other's
+    parameters, so no weight is needed between them.
     """
-    features = model(batch.ids_BT, layout_of(model, batch, sparse=sparse))
+    features = model(batch.ids_BT, layout_of(model, batch, sparse=sparse, indexer_loss=indexer_loss))
     nll = next_token_nll(model, features.hidden_BTD, batch.targets(1))
     loss = nll
     scalars = {"nll": nll}
     if features.balance is not None:
         loss = loss + BALANCE_WEIGHT * features.balance
         scalars["balance"] = features.balance
+    if features.indexer_kl_BT is not None:
+        kl = features.indexer_kl_BT[batch.document_ids_BT != PADDING].mean()
+        loss = loss + kl
+        scalars["indexer_kl"] = kl
     if mtp_steps and mtp_weight:
         losses = mtp_losses(model, batch, features, mtp_steps, mtp_rows, sparse)
         loss = loss + mtp_weight * torch.stack(losses).mean()
@@ -59,18 +73,8 @@ def indexer_warmup(model: GlmMoeDsa, batch: Batch) -> dict[str, Tensor]:
         draft = model.draft_features(batch.ids_BT.roll(-1, 1), features.hidden_BTD, layout)
         assert draft.indexer_kl_BT is not None
         kl_BT = kl_BT + draft.indexer_kl_BT
-    kl = kl_BT[batch.document_ids_BT >= 0].mean()
+    kl = kl_BT[batch.document_ids_BT != PADDING].mean()
     return {"loss": kl, "indexer_kl": kl}
-
-
-def sparse_adaptation(model: GlmMoeDsa, batch: Batch, kl_weight: float) -> dict[str, Tensor]:
-    """LM loss through the selected keys, and KL restricted to them; neither reaches the other's parameters (2.1.1)."""
-    features = model(batch.ids_BT, layout_of(model, batch, sparse=True, indexer_loss=True))
-    assert features.indexer_kl_BT is not None and features.balance is not None
-    nll = next_token_nll(model, features.hidden_BTD, batch.targets(1))
-    kl = features.indexer_kl_BT[batch.document_ids_BT >= 0].mean()
-    loss = nll + kl_weight * kl + BALANCE_WEIGHT * features.balance
-    return {"loss": loss, "nll": nll, "indexer_kl": kl, "balance": features.balance}
 
 
 def layout_of(model: GlmMoeDsa, batch: Batch, sparse: bool = False, indexer_loss: bool = False) -> Layout:

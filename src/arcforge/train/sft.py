@@ -36,7 +36,7 @@ class SftConfig(Config):
 
 
 def sft(
-    config: SftConfig, families: Sequence[Family], source: Path, context: Context
+    config: SftConfig, families: Sequence[Family], source: Path, context: Context, freeze_indexer: bool = True
 ) -> tuple[GlmMoeDsa, dict[str, float]]:
     """Returns the model and {"beyond_topk_share"}: the share of trained positions with more than topk candidates."""
     model = read_checkpoint(source)
@@ -58,11 +58,12 @@ def sft(
         lambda step: warmup_cosine(step, steps, max(1, steps // 20), FLOOR),
     )
     mtp = {"mtp_steps": config.mtp_steps, "mtp_weight": config.mtp_weight, "mtp_rows": 0.25}
-    with trainable(model, specs, {"trunk", "mtp"}):
+    groups = {"trunk", "mtp"} if freeze_indexer else {"trunk", "mtp", "indexer"}
+    with trainable(model, specs, groups):
         run(
             plan,
             model,
-            lambda batch: language_modelling(model, batch, sparse=True, **mtp),
+            lambda batch: language_modelling(model, batch, sparse=True, indexer_loss=not freeze_indexer, **mtp),
             MuonAdamW(model, specs, OptimizerConfig(lr=config.lr)),
             Mixture(sources, weights),
             context.state_file(),

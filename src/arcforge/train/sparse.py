@@ -14,11 +14,12 @@ from arcforge.train.context import Context, read_checkpoint
 from arcforge.train.freezing import trainable
 from arcforge.train.loop import Plan, run
 from arcforge.train.midtrain import MidtrainConfig, midtrain_rows
-from arcforge.train.objectives import indexer_warmup, sparse_adaptation
+from arcforge.train.objectives import indexer_warmup, language_modelling
 
 
 class SparseConfig(Config):
-    """Steps of batch_tokens at the given lengths; warm-up trains the indexers alone with dense attention."""
+    """Steps of batch_tokens at the given lengths; warm-up trains the indexers alone with dense attention. freeze_indexer: in
+    SFT and all RL stages after this one (GLM-5 report, section 3.2); otherwise they go on learning there by their KL."""
 
     warmup_steps: int = 80
     warmup_length: int = 1024
@@ -26,7 +27,7 @@ class SparseConfig(Config):
     steps: int = 40
     length: int = 2048
     lr: float = 5e-4
-    kl_weight: float = 1.0
+    freeze_indexer: bool = True
     batch_tokens: int = 4096
 
 
@@ -50,7 +51,7 @@ def sparse(config: SparseConfig, data: MidtrainConfig, source: Path, corpus: Cor
         optimizer = MuonAdamW(model, specs, OptimizerConfig(lr=config.lr))
         plan = Plan("sparse-adapt", config.steps, max(1, config.batch_tokens // config.length), lambda step: 1.0)
         rows = midtrain_rows(data, corpus, context, config.length)
-        objective = lambda batch: sparse_adaptation(model, batch, config.kl_weight)  # noqa: E731
+        objective = lambda batch: language_modelling(model, batch, sparse=True, indexer_loss=True)  # noqa: E731
         state = context.state_file("1-adapt")
         run(plan, model, objective, optimizer, rows, state, context.sink, context.save_seconds)
     return model

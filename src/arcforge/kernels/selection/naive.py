@@ -5,6 +5,7 @@ The maths is in README.md beside this file (DeepSeek-V3.2 report, section 2.1; G
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,8 +32,9 @@ def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, first: int 
         visible_BDS = keys_BDS if first is None else keys_BDS[..., : first + end]
         total: Tensor | None = None
         for j in range(J):
-            part = torch.relu(torch.bmm(scaled_BTJD[:, start:end, j], visible_BDS)) * sign_BTJ[:, start:end, j, None]
-            total = part if total is None else total + part
+            part = torch.relu(torch.bmm(scaled_BTJD[:, start:end, j], visible_BDS))
+            sign = sign_BTJ[:, start:end, j, None]
+            total = part * sign if total is None else torch.addcmul(total, part, sign)
         assert total is not None
         chunks.append(F.pad(total, (0, S - total.shape[-1])))
     return torch.cat(chunks, 1)
@@ -47,7 +49,7 @@ def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
     if scores_BTS.shape[-1] <= topk:
         return allowed_BTS
     masked_BTS = scores_BTS.masked_fill(~allowed_BTS, float("-inf"))
-    kth_BT1 = masked_BTS.topk(topk, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    kth_BT1 = _kth_highest(masked_BTS, topk)
     chosen_BTS = (masked_BTS >= kth_BT1) & allowed_BTS
     crowded_BT = chosen_BTS.sum(-1, dtype=torch.int32) > topk
     if crowded_BT.any():
@@ -67,6 +69,14 @@ def selected_positions(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> tu
         positions_BTK[crowded_BT] = chosen_NS.nonzero()[:, 1].view(-1, topk)
         values_BTK[crowded_BT] = 0.0
     return positions_BTK, values_BTK > float("-inf")
+
+
+def _kth_highest(scores_BTS: Tensor, k: int) -> Tensor:
+    """[B, T, 1]. On a CPU numpy finds it: its selection is vectorised and several times faster on short rows than torch's."""
+    if scores_BTS.is_cuda:
+        return scores_BTS.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    place = scores_BTS.shape[-1] - k
+    return torch.from_numpy(np.partition(scores_BTS.detach().numpy(), place)[..., place : place + 1])
 
 
 def _break_ties(scores_NS: Tensor, kth_N1: Tensor, topk: int) -> Tensor:

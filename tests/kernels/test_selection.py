@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from arcforge.kernels.selection.naive import QUERY_CHUNK, index_scores, select_topk, selected_positions
+from arcforge.kernels.selection.naive import MOST_QUERIES, index_scores, select_topk, selected_positions
 
 
 def sorted_choice(scores, allowed, topk: int):
@@ -85,7 +85,7 @@ def index_inputs(T: int, S: int):
     return [torch.randn(*shape, generator=generator) for shape in shapes]
 
 
-@pytest.mark.parametrize("T", [1, QUERY_CHUNK - 1, QUERY_CHUNK, QUERY_CHUNK + 1, 2 * QUERY_CHUNK + 2])
+@pytest.mark.parametrize("T", [1, MOST_QUERIES - 1, MOST_QUERIES, MOST_QUERIES + 1, 2 * MOST_QUERIES + 2])
 def test_index_scores_are_the_loop_at_all_keys_that_a_causal_query_sees(T):
     ours = [x.clone().requires_grad_() for x in index_inputs(T, T)]
     exact = [x.double().requires_grad_() for x in index_inputs(T, T)]
@@ -109,7 +109,7 @@ def test_a_chunk_of_causal_queries_has_the_scores_that_it_has_among_all(start, e
     assert torch.allclose(part[:, seen], whole[:, seen], atol=1e-6)
 
 
-@pytest.mark.parametrize(("T", "S"), [(1, 30), (5, 200), (QUERY_CHUNK + 6, QUERY_CHUNK + 6)])
+@pytest.mark.parametrize(("T", "S"), [(1, 30), (5, 200), (MOST_QUERIES + 6, MOST_QUERIES + 6)])
 def test_index_scores_of_cached_keys_are_the_loop_at_every_key(T, S):
     q, k, w = index_inputs(T, S)
     expected = looped_scores(q.double(), k.double(), w.double()).float()

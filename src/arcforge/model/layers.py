@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from arcforge.core.documents import SHARED
 from arcforge.kernels.rms_norm.naive import rms_norm
-from arcforge.kernels.swiglu.naive import swiglu
+from arcforge.kernels.swiglu.naive import swiglu_mlp
 
 
 class RMSNorm(nn.Module):
@@ -36,7 +36,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        return swiglu_mlp(x, self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
 
 
 SCORE_BYTES = 512 << 20

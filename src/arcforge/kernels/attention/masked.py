@@ -38,7 +38,9 @@ class _MaskedMHA(torch.autograd.Function):
     ) -> Tensor:
         # Otherwise every product of every piece copies its rows and heads together.
         q_BHTK, k_BHTK, v_BHTV = q_BHTK.contiguous(), k_BHTK.contiguous(), v_BHTV.contiguous()
-        out_BHTV = q_BHTK.new_empty(*q_BHTK.shape[:3], v_BHTV.shape[-1])
+        B, H, T, _ = q_BHTK.shape
+        # Laid out by token, as the output projection reads it: a second copy of it would be kept for that one otherwise.
+        out_BHTV = q_BHTK.new_empty(B, T, H, v_BHTV.shape[-1]).transpose(1, 2)
         for queries, keys, mask_BXZ in _pieces(q_BHTK, firsts, masks):
             probs_BHXZ = _attend(q_BHTK[:, :, queries], k_BHTK[:, :, keys], mask_BXZ, scale)
             out_BHTV[:, :, queries] = torch.matmul(probs_BHXZ, v_BHTV[:, :, keys])
@@ -66,10 +68,10 @@ class _MaskedMHA(torch.autograd.Function):
 
 def _attend(q_BHXK: Tensor, k_BHZK: Tensor, mask_BXZ: Tensor, scale: float) -> Tensor:
     """Attention weights [B, H, X, Z], at least float32 inside, exactly 0 where masked. A bias is added because that is a ninth
-    of the work of filling in a masked value per head."""
+    of the work of filling in a masked value per head; it is made by arithmetic for the same reason."""
     scores_BHXZ = torch.matmul(q_BHXK * scale, k_BHZK.transpose(-1, -2))
     scores_BHXZ = scores_BHXZ.to(torch.promote_types(scores_BHXZ.dtype, torch.float32))
-    bias_BXZ = scores_BHXZ.new_zeros(mask_BXZ.shape).masked_fill_(~mask_BXZ, torch.finfo(torch.float32).min)
+    bias_BXZ = mask_BXZ.to(scores_BHXZ.dtype).sub_(1.0).mul_(torch.finfo(torch.float32).max / 2)
     return scores_BHXZ.add_(bias_BXZ.unsqueeze(1)).softmax(-1).to(q_BHXK.dtype)
 
 

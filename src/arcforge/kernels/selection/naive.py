@@ -10,34 +10,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERY_CHUNK = 64
+HEAP_FROM = 64
+"""Keys per selected key from which torch's top-k keeps a heap."""
+MOST_QUERIES = 128
+PRODUCT_BYTES = 16 << 20
+"""Most bytes of one chunk's products of all heads."""
 
 
 def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, first: int | None = None) -> Tensor:
     """I[t, s] = sum_j w[t, j] * relu(q[t, j] . k[s] * D^-0.5), float32 [B, T, S]; `weights` carry the J^-0.5.
 
-    Heads are added up chunk by chunk of queries, so that nothing larger than the result is ever held; |w| goes into the
-    query (relu is positively homogeneous). first: query t is key first + t and sees none after it; keys after a chunk's
+    Heads are added up chunk by chunk of queries. first: query t is key first + t and sees none after it; keys after a chunk's
     last query are left at 0, for the caller's mask removes them. None: every query may see every key.
     """
-    _, T, J, D = q_BTJD.shape
+    B, T, J, D = q_BTJD.shape
     S = k_BSD.shape[1]
-    weights_BTJ = weights_BTJ.float()
-    scaled_BTJD = q_BTJD.float() * (weights_BTJ.abs() * D**-0.5).unsqueeze(-1)
-    sign_BTJ = weights_BTJ.sign()
-    keys_BDS = k_BSD.float().transpose(1, 2)
+    scaled_BXD = (q_BTJD.float() * D**-0.5).flatten(1, 2)
+    weights_BTJ, keys_BDS = weights_BTJ.float(), k_BSD.float().transpose(1, 2)
+    size = max(1, min(MOST_QUERIES, PRODUCT_BYTES // (4 * B * J * S)))
     chunks = []
-    for start in range(0, T, QUERY_CHUNK):
-        end = min(T, start + QUERY_CHUNK)
-        visible_BDS = keys_BDS if first is None else keys_BDS[..., : first + end]
-        total: Tensor | None = None
-        for j in range(J):
-            part = torch.relu(torch.bmm(scaled_BTJD[:, start:end, j], visible_BDS))
-            sign = sign_BTJ[:, start:end, j, None]
-            total = part * sign if total is None else torch.addcmul(total, part, sign)
-        assert total is not None
-        chunks.append(F.pad(total, (0, S - total.shape[-1])))
-    return torch.cat(chunks, 1)
+    for start in range(0, T, size):
+        end = min(T, start + size)
+        visible = S if first is None else min(S, first + end)
+        products_BXS = torch.bmm(scaled_BXD[:, start * J : end * J], keys_BDS[..., :visible]).relu_()
+        weights_N1J = weights_BTJ[:, start:end].reshape(-1, 1, J)
+        total = torch.bmm(weights_N1J, products_BXS.view(-1, J, visible)).view(B, end - start, visible)
+        chunks.append(F.pad(total, (0, S - visible)))
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks, 1)
 
 
 def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
@@ -72,8 +71,9 @@ def selected_positions(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> tu
 
 
 def _kth_highest(scores_BTS: Tensor, k: int) -> Tensor:
-    """[B, T, 1]. On a CPU numpy finds it: its selection is vectorised and several times faster on short rows than torch's."""
-    if scores_BTS.is_cuda:
+    """[B, T, 1]. On a CPU numpy's selection is vectorised and several times faster than torch's, but where k is so small that
+    torch sorts a heap of k."""
+    if scores_BTS.is_cuda or scores_BTS.shape[-1] >= HEAP_FROM * k:
         return scores_BTS.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
     place = scores_BTS.shape[-1] - k
     return torch.from_numpy(np.partition(scores_BTS.detach().numpy(), place)[..., place : place + 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,7 +14,12 @@ TIMEOUT = 600.0
 
 
 def peak_megabytes(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
-    """Resident megabytes that the call which `prepare(*arguments)` returns adds at its height to what was there before it."""
+    """Resident megabytes that the call which `prepare(*arguments)` returns adds at its height to what was there before it.
+
+    Blocks above 256 KiB go back to the system as soon as they are freed, so that the height is what was in use and not how the
+    allocator's heap happened to be cut up.
+    """
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(256 << 10)
     context = multiprocessing.get_context("spawn")
     mine, other = context.Pipe()
     process = context.Process(target=_measure, args=(other, prepare, arguments), daemon=True)

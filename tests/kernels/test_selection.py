@@ -19,8 +19,8 @@ def sorted_choice(scores, allowed, topk: int):
 
 
 @pytest.mark.parametrize("levels", [1, 2, 5, 10_000])
-@pytest.mark.parametrize("keys", [1, 6, 33])
-@pytest.mark.parametrize("topk", [1, 4, 32, 33, 40])
+@pytest.mark.parametrize("keys", [1, 6, 33, 70])
+@pytest.mark.parametrize("topk", [1, 2, 4, 32, 33, 40])
 def test_selection_is_the_sorted_choice(levels, keys, topk):
     """From all scores equal (levels 1) to none."""
     generator = torch.Generator().manual_seed(levels + keys)

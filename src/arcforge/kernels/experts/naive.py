@@ -52,6 +52,7 @@ class _RoutedExperts(torch.autograd.Function):
         weights_P1 = weights_P1.to(x_ND.dtype)
         ddown_EDI = _outer(upstream_PD.mul_(weights_P1), inner_PI, down_EDI, ctx.rows_of)
         dgate_up_PI = torch.cat(swiglu_backward(dinner_PI.mul_(weights_P1), gate_PI, up_PI), -1)
+        del upstream_PD, inner_PI, dinner_PI  # large, and this is where a training step's memory peaks
         dgate_up_EID = _outer(dgate_up_PI, x_ND[token_P], gate_up_EID, ctx.rows_of)
         dx_ND = _summed(_each(dgate_up_PI, gate_up_EID, ctx.rows_of), order_P, weights_NK.shape)
         dweights_NK = torch.empty_like(weights_NK).flatten().index_copy_(0, order_P, dweights_P).view_as(weights_NK)

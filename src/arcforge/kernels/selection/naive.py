@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HEAP_FROM = 64
-"""Keys per selected key from which torch's top-k keeps a heap."""
+GROUP = 8
+"""Keys of a group, of which only the highest is looked at first."""
 MOST_QUERIES = 128
 PRODUCT_BYTES = 16 << 20
 """Most bytes of one chunk's products of all heads."""
@@ -47,7 +47,7 @@ def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:
     """
     if scores_BTS.shape[-1] <= topk:
         return allowed_BTS
-    masked_BTS = scores_BTS.masked_fill(~allowed_BTS, float("-inf"))
+    masked_BTS = torch.where(allowed_BTS, scores_BTS, float("-inf"))
     kth_BT1 = _kth_highest(masked_BTS, topk)
     chosen_BTS = (masked_BTS >= kth_BT1) & allowed_BTS
     crowded_BT = chosen_BTS.sum(-1, dtype=torch.int32) > topk
@@ -71,12 +71,18 @@ def selected_positions(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> tu
 
 
 def _kth_highest(scores_BTS: Tensor, k: int) -> Tensor:
-    """[B, T, 1]. On a CPU numpy's selection is vectorised and several times faster than torch's, but where k is so small that
-    torch sorts a heap of k."""
-    if scores_BTS.is_cuda or scores_BTS.shape[-1] >= HEAP_FROM * k:
+    """[B, T, 1]. On a CPU numpy's selection is vectorised and several times faster than torch's; in long rows it looks into the
+    k groups with the highest members alone: they hold k scores that reach the k-th."""
+    if scores_BTS.is_cuda:
         return scores_BTS.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    scores_BTS = scores_BTS.detach()
+    if scores_BTS.shape[-1] >= 2 * GROUP * k:
+        padded = F.pad(scores_BTS, (0, -scores_BTS.shape[-1] % GROUP), value=float("-inf"))
+        groups_BTGX = padded.unflatten(-1, (-1, GROUP))
+        best_BTK = groups_BTGX.amax(-1).topk(k, dim=-1, sorted=False).indices
+        scores_BTS = groups_BTGX.gather(-2, best_BTK.unsqueeze(-1).expand(*best_BTK.shape, GROUP)).flatten(-2)
     place = scores_BTS.shape[-1] - k
-    return torch.from_numpy(np.partition(scores_BTS.detach().numpy(), place)[..., place : place + 1])
+    return torch.from_numpy(np.partition(scores_BTS.numpy(), place)[..., place : place + 1])
 
 
 def _break_ties(scores_NS: Tensor, kth_N1: Tensor, topk: int) -> Tensor:

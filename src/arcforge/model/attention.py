@@ -23,8 +23,8 @@ from arcforge.model.config import ModelConfig
 from arcforge.model.indexer import Index, Indexer, indexer_divergence
 from arcforge.model.layers import Layout, RMSNorm, rotate
 
-GATHER_FROM = 4096
-GATHER_RATIO = 8
+GATHER_FROM = 2048
+GATHER_RATIO = 16
 """Gathering the selected keys pays from this length on, where it is this many times top-k (benchmarks/attention.py)."""
 
 

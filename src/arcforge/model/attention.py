@@ -6,9 +6,6 @@ MHA for training, absorbed MQA over latents for generation and wherever a query 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,6 +19,7 @@ from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
 from arcforge.model.indexer import Index, Indexer, indexer_divergence
 from arcforge.model.layers import Layout, RMSNorm, rotate
+from arcforge.model.recompute import computed_again
 
 GATHER_FROM = 2048
 GATHER_RATIO = 16
@@ -74,36 +72,16 @@ class MLA(nn.Module):
                 divergences.append(self._divergence(index, layout, start, end, q, k, mask, scores))
             first = layout.first_key(start, self.window)
             masks.append((first, mask[..., first:]))
-        with self._expanded_again(latents, k_BHSK, v_BHSV):
+        # Keys and values of all heads are H (K + V) numbers per token, their latents, which are kept anyway, R + rope.
+        kept = tuple(part.detach() for part in latents)
+        again = lambda: dict(zip("kv", self._expand(*kept), strict=True))  # noqa: E731
+        with computed_again({"k": k_BHSK, "v": v_BHSV}, again):
             out_BHTV = masked_mha(q_BHTK, k_BHSK, v_BHSV, masks, self.scale)
         return Attended(
             self.o_proj(out_BHTV.transpose(1, 2).flatten(2)),
             torch.cat(divergences, 1) if divergences else None,
             chosen or selection,
         )
-
-    def _expanded_again(
-        self, latents: tuple[Tensor, Tensor], k_BHSK: Tensor, v_BHSV: Tensor
-    ) -> AbstractContextManager[Any]:
-        """What is kept in this context for the backward pass leaves out keys and values: the latents, which are kept anyway, are
-        expanded again. That costs one product of the layer and saves H (K + V) numbers per token."""
-        latent_BTR, k_rope_BTP = (part.detach() for part in latents)
-        expanded: dict[str, Tensor] = {}
-        # Addresses, not tensors: the graph holds on to both functions.
-        names = {(k_BHSK.data_ptr(), k_BHSK.shape): "k", (v_BHSV.data_ptr(), v_BHSV.shape): "v"}
-
-        def pack(kept: Tensor) -> Tensor | str:
-            return names.get((kept.data_ptr(), kept.shape), kept)
-
-        def unpack(kept: Tensor | str) -> Tensor:
-            if isinstance(kept, Tensor):
-                return kept
-            if kept not in expanded:
-                with torch.no_grad():
-                    expanded["k"], expanded["v"] = self._expand(latent_BTR, k_rope_BTP)
-            return expanded.pop(kept)
-
-        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
     def _divergence(
         self,
@@ -147,8 +125,10 @@ class MLA(nn.Module):
         kl_BT = None
         if layout.indexer_loss and index is not None:
             kl_BT = self._gathered_divergence(index, layout, q_BTHC.detach(), keys_BSC.detach(), selection)
-        rank = self.config.kv_lora_rank
-        attended_BTHR = gathered_mqa(q_BTHC, keys_BSC, positions_BTK, chosen_BTK, rank, self.scale)
+        rank, q_latent = self.config.kv_lora_rank, q_latent_BTR.detach()
+        again = lambda: {"q": self._absorbed(*self._heads(q_latent, layout))}  # noqa: E731
+        with computed_again({"q": q_BTHC}, again):
+            attended_BTHR = gathered_mqa(q_BTHC, keys_BSC, positions_BTK, chosen_BTK, rank, self.scale)
         return Attended(self._out(attended_BTHR), kl_BT, selection)
 
     @torch.no_grad()
@@ -249,11 +229,15 @@ class MLA(nn.Module):
         return up_key, up_value
 
     def _queries(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
-        c, (B, T, _) = self.config, x_BTD.shape
         q_latent_BTR = self.q_a_layernorm(self.q_a_proj(x_BTD))
+        return q_latent_BTR, *self._heads(q_latent_BTR, layout)
+
+    def _heads(self, q_latent_BTR: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Queries of all heads: without position [B, T, H, N], and rotated [B, T, H, P]."""
+        c, (B, T, _) = self.config, q_latent_BTR.shape
         q_BTHK = self.q_b_proj(q_latent_BTR).view(B, T, c.num_attention_heads, c.qk_head_dim)
         q_nope, q_rope = q_BTHK.split((c.qk_nope_head_dim, c.qk_rope_head_dim), -1)
-        return q_latent_BTR, q_nope, rotate(q_rope, layout.cos_BTP, layout.sin_BTP)
+        return q_nope, rotate(q_rope, layout.cos_BTP, layout.sin_BTP)
 
     def _latents(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         c = self.config

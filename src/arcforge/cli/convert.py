@@ -12,22 +12,25 @@ HELP = """Write a checkpoint in another number format.
 \b
 Examples:
   arcforge convert runs/laptop/stages/09-distill/checkpoint glm-small-fp8 --dtype fp8
-  arcforge convert glm-small-fp8 glm-small-bf16 --dtype bfloat16
+  arcforge convert glm-small-fp8 glm-small-bf16 --dtype bf16
 """
 
 
 class Dtype(StrEnum):
-    bfloat16 = "bfloat16"
+    bf16 = "bf16"
     fp8 = "fp8"
-    float32 = "float32"
+    fp32 = "fp32"
+
+
+FORMATS = {Dtype.bf16: "bfloat16", Dtype.fp8: "fp8", Dtype.fp32: "float32"}
 
 
 def main(
     source: Annotated[Path, typer.Argument(help="The checkpoint to read.")],
     target: Annotated[Path, typer.Argument(help="The folder to write.")],
-    dtype: Annotated[Dtype, typer.Option(help="The number format of the weights.")] = Dtype.bfloat16,
+    dtype: Annotated[Dtype, typer.Option(help="The number format of the weights.")] = Dtype.bf16,
 ) -> None:
     from arcforge.model.convert import convert
 
-    convert(source, target, dtype.value)
+    convert(source, target, FORMATS[dtype])
     typer.echo(target)

@@ -38,11 +38,10 @@ def _flash_linear_attention(
 
 
 def document_starts(documents_BT: Tensor | None, rows: int, length: int, device: torch.device) -> Tensor:
-    """int32 [documents + 1]: where each document of the rows, laid end to end, begins, and the end of the last. A document is
+    """int64 [documents + 1]: where each document of the rows, laid end to end, begins, and the end of the last. A document is
     a run of equal ids in one row."""
     if documents_BT is None:
-        return torch.arange(0, rows * length + 1, length, dtype=torch.int32, device=device)
+        return torch.arange(0, rows * length + 1, length, device=device)
     begins_BT = torch.ones_like(documents_BT, dtype=torch.bool)
     begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
-    end = torch.tensor([rows * length], dtype=torch.int32, device=device)
-    return torch.cat((begins_BT.flatten().nonzero().squeeze(1).to(torch.int32), end))
+    return torch.cat((begins_BT.flatten().nonzero().squeeze(1), torch.tensor([rows * length], device=device)))

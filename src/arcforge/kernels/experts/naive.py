@@ -85,7 +85,7 @@ def _outer(left_PX: Tensor, right_PY: Tensor, like_EXY: Tensor, rows_of: list[sl
 
 def _summed(rows_PD: Tensor, order_P: Tensor, shape: torch.Size) -> Tensor:
     """Every token's pairs added up, [N, D]: gathered by token, in the order of its choices, so that no two threads add to
-    the same row and the sum does not depend on the batch."""
+    the same row."""
     place_P = torch.empty_like(order_P)
     place_P[order_P] = torch.arange(len(order_P), device=order_P.device)
     return rows_PD[place_P].view(*shape, -1).sum(1)

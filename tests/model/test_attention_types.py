@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from arcforge.core.errors import UserError
 from arcforge.kernels.attention.naive import mha
-from arcforge.model.cache import LatentCache
+from arcforge.model.cache import BLOCK, PagedCache
 from arcforge.model.checkpoint import save_checkpoint
 from arcforge.model.config import ModelConfig
 from arcforge.model.hf_config import VARIANT_KEYS
@@ -66,11 +66,11 @@ def test_cached_decoding_equals_the_training_form(layers):
     model, tokens = windowed(*layers), ids(2, 40)
     with torch.no_grad():
         full = model(tokens, model.layout(torch.zeros_like(tokens), sparse=True)).hidden_BTD
-        cache = LatentCache(model.config, slots=3, capacity=64)
+        cache, tables = PagedCache(model.config, blocks=12), torch.tensor([[7, 2, 9], [4, 11, 1]])
         hidden = []
         for start, end in [(0, 17), (17, 18), (18, 25), *((i, i + 1) for i in range(25, 40))]:
             at = torch.arange(start, end).expand(2, -1)
-            view, layout = model.cache_view(cache, torch.tensor([2, 0]), at, span=end)
+            view, layout = model.cache_view(cache, tables[:, : -(-end // BLOCK)], at)
             hidden.append(model.decode(tokens[:, start:end], layout, view))
     assert torch.allclose(torch.cat(hidden, 1), full, atol=1e-4)
     everything = windowed()(tokens, windowed().layout(torch.zeros_like(tokens), sparse=True)).hidden_BTD
@@ -98,7 +98,7 @@ def test_a_model_with_other_layers_is_not_saved(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["gqa", "gdn", "simple_gdn"])
 def test_a_cache_is_refused_where_a_layer_has_no_form_for_it(kind):
     with pytest.raises(UserError, match=f"attention_types: {kind} layers read whole rows only"):
-        LatentCache(ModelConfig(**SIZES, attention_types=("full", "full", kind)), slots=1, capacity=8)
+        PagedCache(ModelConfig(**SIZES, attention_types=("full", "full", kind)), blocks=1)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 from arcforge.core.errors import UserError
 from arcforge.model import attention
-from arcforge.model.cache import LatentCache
+from arcforge.model.cache import BLOCK, PagedCache
 from arcforge.model.config import ModelConfig
 from arcforge.model.hf_config import hf_config, is_full, share_pattern
 from arcforge.model.initialise import new_model
@@ -112,10 +112,10 @@ def test_cached_decode_is_the_full_forward(types, budget):
     with torch.no_grad():
         full = model(ids, model.layout(torch.zeros_like(ids), sparse=True)).hidden_BTD
         model.score_bytes = budget
-        cache, hidden = LatentCache(model.config, slots=3, capacity=64), []
+        cache, hidden, tables = PagedCache(model.config, blocks=12), [], torch.tensor([[7, 2, 9], [4, 11, 1]])
         for start, end in [(0, 17), (17, 18), (18, 25), *((i, i + 1) for i in range(25, 40))]:
             positions = torch.arange(start, end).expand(2, -1)
-            view, layout = model.cache_view(cache, torch.tensor([2, 0]), positions, span=end)
+            view, layout = model.cache_view(cache, tables[:, : -(-end // BLOCK)], positions)
             hidden.append(model.decode(ids[:, start:end], layout, view))
     assert torch.allclose(torch.cat(hidden, 1), full, atol=1e-4)
 

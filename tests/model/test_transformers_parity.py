@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.glm_moe_dsa.modeling_glm_moe_dsa import GlmMoeDsaDecoderLayer
 
 from arcforge.model import attention
-from arcforge.model.cache import LatentCache
+from arcforge.model.cache import BLOCK, PagedCache
 from arcforge.model.checkpoint import load_checkpoint, save_checkpoint
 from arcforge.model.config import ModelConfig
 from arcforge.model.counts import count
@@ -74,10 +74,10 @@ def test_cached_decode(pair, case):
     """Ours token by token and in pieces over the latent cache, against transformers' full forward."""
     model, ids = pair.model, inputs(case)
     theirs = pair.oracle(ids).logits
-    cache, hidden, slots = LatentCache(model.config, slots=3, capacity=64), [], torch.tensor([2, 0])
+    cache, hidden, tables = PagedCache(model.config, blocks=12), [], torch.tensor([[7, 2, 9, 0], [4, 11, 1, 5]])
     for start, end in [(0, 17), (17, 18), (18, 25), *((i, i + 1) for i in range(25, ids.shape[1]))]:
         positions = torch.arange(start, end).expand(2, -1)
-        view, layout = model.cache_view(cache, slots, positions, span=end)
+        view, layout = model.cache_view(cache, tables[:, : -(-end // BLOCK)], positions)
         hidden.append(model.decode(ids[:, start:end], layout, view))
     assert torch.allclose(model.lm_head(torch.cat(hidden, 1)), theirs, atol=TOLERANCE)
 

@@ -11,7 +11,7 @@ from arcforge.infer.engine import Engine, EngineConfig
 from arcforge.model.initialise import new_model
 from arcforge.rl.local_engine import LocalTokenEngine
 
-SETTINGS = EngineConfig(slots=3, capacity=64)
+SETTINGS = EngineConfig(max_running=3, max_length=64)
 
 
 class Breaking(Engine):
@@ -48,7 +48,7 @@ def ids(answer) -> list[int]:
 
 
 def nothing_left(engine: Engine) -> bool:
-    return not engine.has_work and not engine._finished and engine._slots.free == engine.config.slots
+    return not engine.has_work and not engine._finished and engine.blocks.free == engine.blocks.count
 
 
 def bounded(coroutine):
@@ -92,7 +92,7 @@ def test_requests_may_join_while_others_run_and_after_a_pause(model):
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_a_cancelled_request_leaves_no_trace_and_disturbs_nobody(model, steps):
     """Before it is admitted, at its prefill, and while it decodes."""
-    engine = Engine(model, EngineConfig(slots=1, capacity=64))
+    engine = Engine(model, EngineConfig(max_running=1, max_length=64))
     local = LocalTokenEngine(engine)
 
     async def cancelling():

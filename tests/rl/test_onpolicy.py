@@ -151,7 +151,7 @@ def teachers(families) -> list[Teacher]:
         model = new_model(CONFIG, seed=10 + i)
         with torch.no_grad():
             model.lm_head.weight.mul_(1.0 + i)
-        made.append(Teacher(f"t{i}", family, Engine(model, EngineConfig(slots=1, capacity=64))))
+        made.append(Teacher(f"t{i}", family, Engine(model, EngineConfig(max_running=1, max_length=64))))
     return made
 
 
@@ -180,7 +180,7 @@ def test_each_prompt_is_scored_by_the_teacher_of_its_family():
 
 def test_the_student_takes_over_what_its_teacher_learned(tmp_path, learned):
     """The reward is recorded and never used: groups have one member, and the signal is the teacher's."""
-    teacher = Teacher("learned", Letters(), Engine(learned[0].model, EngineConfig(slots=1, capacity=64)))
+    teacher = Teacher("learned", Letters(), Engine(learned[0].model, EngineConfig(max_running=1, max_length=64)))
     run = stage(tmp_path, [teacher.family], distillation_loss, teacher_signal([teacher]))
     train(settings(steps=15, prompts=32, group_size=1), run, Policy(new_model(CONFIG, 0), 0.1))
     rewards = [row["reward"] for row in read_jsonl(tmp_path / "metrics.jsonl")]

@@ -94,7 +94,7 @@ def test_it_says_where_it_is_and_beats(served: Served) -> None:
 
 def test_the_client_gets_what_the_engine_says(served: Served, checkpoints: list[Path]) -> None:
     sampling = Sampling(max_tokens=12, temperature=0.7, seed=5)
-    engine = load_engine(checkpoints[0], EngineConfig(slots=4, capacity=256))
+    engine = load_engine(checkpoints[0], EngineConfig(max_running=4, max_length=256))
     engine.version = 3
     engine.add(PROMPT, sampling, "r")
     while engine.has_work:
@@ -154,7 +154,7 @@ def test_new_weights_take_over_a_running_request(served: Served, checkpoints: li
             assert sum(len(span.ids) for span in spans) == 400
             with pytest.raises(EngineError, match="no such checkpoint folder"):
                 await control.update_weights("/nowhere/at/all", 5)
-            engine = load_engine(checkpoints[1], EngineConfig(slots=4, capacity=256))
+            engine = load_engine(checkpoints[1], EngineConfig(max_running=4, max_length=256))
             assert await tokens.score(PROMPT) == pytest.approx(engine.score([PROMPT])[0], abs=1e-5)
 
     asyncio.run(scenario())
@@ -194,7 +194,7 @@ def test_sigterm_answers_running_requests_and_exits_0(served: Served) -> None:
         (["/nowhere/at/all"], "/nowhere/at/all"),
         (["/nowhere/at/all", "--port", "99999"], "port 99999"),
         (["/nowhere/at/all", "--host", "256.0.0.1"], "cannot listen there"),
-        (["/nowhere/at/all", "--slots", "0"], "slots"),
+        (["/nowhere/at/all", "--max-running", "0"], "max_running"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(

@@ -58,10 +58,23 @@ class Thinking(Value):
 
 
 class Sampling(Value):
-    """How to sample. temperature 0 is greedy; `seed` makes the request repeatable."""
+    """How to sample, and what to tell of it. temperature 0 is greedy; `seed` makes the request repeatable.
+
+    max_tokens: at most so many new ones; 0 only reads the prompt. top_k: keep the k likeliest ids (0: all). min_p: keep ids
+    of at least so much of the likeliest id's probability. logit_bias: added to the logits of these ids. top_logprobs: tell
+    the n likeliest ids at every step. prompt_logprobs: tell the log-probability of every prompt token but the first. replay:
+    tell which experts and which keys every token read. cache_salt: prefixes are shared only under the same one.
+    """
 
     max_tokens: int = 256
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
     seed: int = 0
     stop_ids: tuple[int, ...] = ()
+    logit_bias: dict[int, float] = {}
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
+    replay: bool = False
+    cache_salt: str = ""

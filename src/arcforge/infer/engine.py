@@ -1,4 +1,4 @@
-"""The engine: requests in, tokens out, batched over one latent cache (GLM-5 report, sections 2.1 and 3.6).
+"""The engine: requests in, tokens out, batched over one paged latent cache (GLM-5 report, sections 2.1 and 3.6).
 
     engine.add(prompt_ids, sampling, "r1"); finished = engine.step(); output = engine.result("r1")
 
@@ -9,12 +9,9 @@ a weight update. Not thread-safe: one thread owns an engine.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -22,12 +19,13 @@ from torch import Tensor
 from arcforge.core.config import Config
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
-from arcforge.core.trajectory import TokenSpan
+from arcforge.infer.blocks import BlockPool
+from arcforge.infer.request import Output, Request
 from arcforge.infer.runner import Runner, at_last, by_length, pad
-from arcforge.infer.sampler import RequestSampler, chosen_logprobs, distribution, draw
-from arcforge.infer.slots import Slot, SlotTable
-from arcforge.infer.speculative import speculate
-from arcforge.model.cache import LatentCache
+from arcforge.infer.sampler import RequestSampler, chosen_logprobs, distribution, draw, likeliest
+from arcforge.infer.scheduler import Scheduler
+from arcforge.infer.speculative import Speculator, Verified
+from arcforge.model.cache import PagedCache
 from arcforge.model.checkpoint import fill, load_checkpoint, load_reward_model
 from arcforge.model.reward import RewardModel
 from arcforge.model.stored import StoredTensors
@@ -35,103 +33,92 @@ from arcforge.model.trunk import GlmMoeDsa
 
 
 class EngineConfig(Config):
-    """slots: requests decoded at once. capacity: tokens per request, prompt included. drafts: MTP tokens per step (0 = off).
-    stale_prefix: weight versions that a cached prefix may lag behind when a new request starts from it; 0 computes every
-    prefix anew after an update. Behaviour log-probs stay exact either way: they are those of the sampled distribution."""
+    """max_running: requests decoded at once. max_length: tokens of a request, prompt included. cache_tokens: tokens that the
+    cache holds, of running requests and of prefixes; 0 is max_running * max_length. prefill_tokens: prompt tokens per step.
+    drafts: MTP tokens per step (0 = off). stale_prefix: weight versions that a cached prefix may lag behind when a new
+    request starts from it; 0 computes every prefix anew after an update. Behaviour log-probs stay exact either way: they are
+    those of the sampled distribution. deterministic: tokens and log-probabilities are bit for bit the same whatever else is
+    in the batch, and whether a prefix was cached; slower (benchmarks/engine.py)."""
 
-    slots: int = Field(default=64, ge=1)
-    capacity: int = Field(default=1024, ge=8)
+    max_running: int = Field(default=64, ge=1)
+    max_length: int = Field(default=1024, ge=8)
+    cache_tokens: int = Field(default=0, ge=0)
+    prefill_tokens: int = Field(default=8192, ge=16)
     drafts: int = Field(default=0, ge=0, le=8)
-    prefill_tokens: int = Field(default=8192, ge=64)
     stale_prefix: int = Field(default=0, ge=0)
-
-
-@dataclass
-class Output:
-    """spans: model spans in order, split where the weight version changed. finish_reason: "stop" | "length" | "abort"."""
-
-    spans: list[TokenSpan]
-    finish_reason: str
-    prompt_tokens: int
-    cached_tokens: int
-
-
-@dataclass
-class Running:
-    """One request in a slot. The last sampled id is not in the cache yet; hidden_D is that of the token before it."""
-
-    request_id: str
-    prompt: list[int]
-    sampler: RequestSampler
-    slot: Slot
-    cached_tokens: int
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    versions: list[int] = field(default_factory=list)
-    hidden_D: Tensor | None = None
-    drafted_to: int = 0
-    pending: list[tuple[int, Tensor]] = field(default_factory=list)
+    deterministic: bool = False
 
     @property
-    def sampling(self) -> Sampling:
-        return self.sampler.sampling
+    def blocks(self) -> int:
+        one = PagedCache.blocks_for(self.max_length)
+        return max(one, PagedCache.blocks_for(self.cache_tokens)) if self.cache_tokens else one * self.max_running
 
 
 class Engine:
-    """Continuous batching over fixed slots; see the module's docstring for its use."""
+    """Continuous batching over paged blocks; see the module's docstring for its use."""
 
     def __init__(self, model: GlmMoeDsa, config: EngineConfig, reward: RewardModel | None = None) -> None:
         self.model, self.config, self.version = model.eval(), config, 0
-        self._cache = LatentCache(model.config, config.slots, config.capacity)
-        self.runner = Runner(self.model, self._cache)
-        self._slots = SlotTable(self._cache, config.stale_prefix)
-        self._waiting: deque[tuple[str, list[int], Sampling]] = deque()
-        self._running: dict[str, Running] = {}
+        model.compute_alone(config.deterministic)
+        self.runner = Runner(self.model, PagedCache(model.config, config.blocks))
+        self.blocks = BlockPool(config.blocks, config.stale_prefix)
+        drafts = config.drafts if model.mtp is not None else 0
+        self._scheduler = Scheduler(self.blocks, config.max_running, config.prefill_tokens, drafts, config.max_length)
+        self.speculator = Speculator(self.runner, drafts, config.max_length) if drafts else None
         self._finished: dict[str, Output] = {}
         self._reward = reward
-        self.stats: dict[str, float] = dict.fromkeys(
+        self._totals: dict[str, float] = dict.fromkeys(
             ("steps", "tokens", "prompt_tokens", "cached_tokens", "seconds"), 0.0
         )
-        self.accepted = [0] * config.drafts
-        self.drafts = 0
 
     @property
     def has_work(self) -> bool:
-        return bool(self._waiting or self._running)
+        return bool(self._scheduler.waiting or self._scheduler.running)
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return len(self._scheduler.running)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._scheduler.waiting)
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """Totals since the start, and how much of the cache has readers."""
+        of_cache = {"preemptions": self._scheduler.preemptions, "cache_used": 1 - self.blocks.free / self.blocks.count}
+        return {**self._totals, **of_cache, **(self.speculator.stats if self.speculator else {})}
 
     def add(self, prompt_ids: Sequence[int], sampling: Sampling, request_id: str) -> None:
         """Queue a request. UserError when the prompt is empty, has unknown ids or leaves no room in the cache."""
-        prompt = [int(i) for i in prompt_ids]
-        if not prompt or min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size:
+        prompt, vocabulary = [int(i) for i in prompt_ids], self.model.config.vocab_size
+        if not prompt or min(prompt) < 0 or max(prompt) >= vocabulary:
             raise UserError(f"request {request_id}: the prompt is empty or has ids outside the vocabulary")
-        if len(prompt) >= self.config.capacity:
-            raise UserError(f"request {request_id}: {len(prompt)} prompt tokens do not fit {self.config.capacity}")
-        self._waiting.append((request_id, prompt, sampling))
+        if len(prompt) >= self.config.max_length:
+            raise UserError(f"request {request_id}: {len(prompt)} prompt tokens do not fit {self.config.max_length}")
+        for token in sampling.logit_bias:
+            if not 0 <= token < vocabulary:
+                raise UserError(f"request {request_id}: logit_bias: id {token} is outside the vocabulary")
+        salt = sampling.cache_salt.encode()
+        self._scheduler.waiting.append(Request(request_id, prompt, RequestSampler(sampling), salt))
 
     @torch.inference_mode()
     def step(self) -> list[str]:
-        """Prefill what fits, then advance every running request by at least one token; ids of finished requests."""
+        """Prefill what fits, then advance every decoding request by at least one token; ids of finished requests."""
         start = time.perf_counter()
         before = set(self._finished)
-        admitted = self._admit()
-        if admitted:
-            for part in by_length([len(r.prompt) - r.slot.length for r in admitted]):
-                self._prefill([admitted[i] for i in part])
-        rows = [r for r in self._running.values() if r not in admitted]
-        if rows and self.config.drafts and self.model.mtp is not None:
-            speculate(self, rows)
-        elif rows:
-            self._decode(rows)
-        self.stats["steps"] += 1
-        self.stats["seconds"] += time.perf_counter() - start
+        plan = self._scheduler.schedule(self.version)
+        for part in by_length([count for _, count in plan.prefill]):
+            self._prefill([plan.prefill[i] for i in part])
+        plain = [r for r in plan.decode if self.speculator is None or r.sampling.replay]
+        drafting = [r for r in plan.decode if r not in plain]
+        if plain:
+            self._decode(plain)
+        if drafting and self.speculator is not None:
+            for request, tokens in self.speculator.advance(drafting):
+                self._append_all(request, tokens)
+        self._totals["steps"] += 1
+        self._totals["seconds"] += time.perf_counter() - start
         return [request_id for request_id in self._finished if request_id not in before]
 
     def result(self, request_id: str) -> Output:
@@ -141,7 +128,8 @@ class Engine:
         """The tokens so far of a request that was added; empty while it waits, all of them once it has finished."""
         if request_id in self._finished:
             return [i for span in self._finished[request_id].spans for i in span.ids]
-        return list(self._running[request_id].ids) if request_id in self._running else []
+        request = self._find(request_id)
+        return request.ids if request is not None else []
 
     def discard(self, request_id: str) -> None:
         """Forget a result that nobody will ask for."""
@@ -149,14 +137,9 @@ class Engine:
 
     def abort(self, request_id: str) -> None:
         """End a request now; its tokens so far are its result."""
-        if request_id in self._running:
-            self._finish(self._running[request_id], "abort")
-            return
-        for item in self._waiting:
-            if item[0] == request_id:
-                self._waiting.remove(item)
-                self._finished[request_id] = Output([], "abort", len(item[1]), 0)
-                return
+        request = self._find(request_id)
+        if request is not None:
+            self._finish(request, "abort")
 
     @torch.inference_mode()
     def score(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -196,93 +179,111 @@ class Engine:
     def set_version(self, version: int) -> None:
         """Declare that the model's weights changed (an in-process trainer updated them)."""
         if version <= self.version:  # a number used before does not tell old contents from new ones
-            self._slots.forget()
+            self.flush()
         self.version = version
 
-    def _admit(self) -> list[Running]:
-        admitted, tokens = [], 0
-        while self._waiting and self._slots.free:
-            request_id, prompt, sampling = self._waiting[0]
-            if admitted and tokens + len(prompt) > self.config.prefill_tokens:
-                break
-            self._waiting.popleft()
-            slot = self._slots.take(np.asarray(prompt, dtype=np.int32), self.version)
-            request = Running(request_id, prompt, RequestSampler(sampling), slot, slot.length)
-            self._running[request_id] = request
-            admitted.append(request)
-            tokens += len(prompt) - slot.length
-            if self.config.slots > 1 and self._shares_prefix_with_next(prompt):
-                break
-        return admitted
+    def flush(self) -> None:
+        """Nothing cached so far starts another request."""
+        self._scheduler.forget()
 
-    def _shares_prefix_with_next(self, prompt: list[int]) -> bool:
-        """The next request wants this very prompt: prefill this one first, then copy."""
-        return bool(self._waiting) and self._waiting[0][1][: len(prompt) - 1] == prompt[:-1] and len(prompt) > 32
+    def _find(self, request_id: str) -> Request | None:
+        waiting = (r for r in self._scheduler.waiting if r.request_id == request_id)
+        return self._scheduler.running.get(request_id) or next(waiting, None)
 
-    def _prefill(self, rows: list[Running]) -> None:
-        pieces = [r.prompt[r.slot.length :] for r in rows]
-        starts = [r.slot.length for r in rows]
-        hidden_BTD = self.runner.advance([r.slot.index for r in rows], starts, pieces)
-        for i, (request, piece) in enumerate(zip(rows, pieces, strict=True)):
-            request.slot.extend(piece)
-            self.stats["prompt_tokens"] += len(piece)
-            self.stats["cached_tokens"] += request.cached_tokens
-            if self.config.drafts:
-                request.drafted_to = starts[i]
-                request.pending = [(token, hidden_BTD[i, j]) for j, token in enumerate(piece[1:])]
-        self._sample(rows, at_last(hidden_BTD, pieces))
+    def _prefill(self, planned: list[tuple[Request, int]]) -> None:
+        rows, counts = [r for r, _ in planned], [count for _, count in planned]
+        starts = [r.computed for r in rows]
+        pieces = [r.tokens[start : start + n] for r, start, n in zip(rows, starts, counts, strict=True)]
+        hidden_BTD = self._advance(rows, pieces)
+        for request, start, piece, hidden_TD in zip(rows, starts, pieces, hidden_BTD, strict=True):
+            self._scheduler.advance(request, len(piece))
+            request.hidden_D = hidden_TD[len(piece) - 1]
+            self._totals["prompt_tokens"] += len(piece)
+            if self.speculator is not None:
+                following = request.tokens[start + 1 : start + 1 + len(piece)]
+                request.pending += [(token, hidden_TD[j]) for j, token in enumerate(following)]
+            if request.sampling.prompt_logprobs:
+                self._tell_prompt(request, start, hidden_TD[: len(piece)])
+        ready = [i for i, r in enumerate(rows) if r.left == 0]
+        self._totals["cached_tokens"] += sum(rows[i].cached_tokens for i in ready if not rows[i].sampled)
+        last_BD = at_last(hidden_BTD, pieces)
+        for i in [i for i in ready if rows[i].sampling.max_tokens == 0]:
+            self._finish(rows[i], "length")
+        ready = [i for i in ready if rows[i].sampling.max_tokens]
+        if ready:
+            self._sample([rows[i] for i in ready], last_BD[ready])
 
-    def _decode(self, rows: list[Running]) -> None:
-        pieces = [[r.ids[-1]] for r in rows]
-        hidden_BTD = self.runner.advance([r.slot.index for r in rows], [r.slot.length for r in rows], pieces)
-        for request, piece in zip(rows, pieces, strict=True):
-            request.slot.extend(piece)
+    def _decode(self, rows: list[Request]) -> None:
+        hidden_BTD = self._advance(rows, [r.tokens[-1:] for r in rows])
+        for request, hidden_TD in zip(rows, hidden_BTD, strict=True):
+            self._scheduler.advance(request, 1)
+            request.hidden_D = hidden_TD[0]
         self._sample(rows, hidden_BTD[:, 0])
 
-    def _sample(self, rows: list[Running], hidden_BD: Tensor) -> None:
+    def _advance(self, rows: list[Request], pieces: list[list[int]]) -> Tensor:
+        """Hidden [B, T, D] of the next tokens of each row, whose replay is kept where it was asked for."""
+        tables, starts = [r.table for r in rows], [r.computed for r in rows]
+        if not any(r.sampling.replay for r in rows):
+            return self.runner.advance(tables, starts, pieces)
+        hidden_BTD, replays = self.runner.recorded(tables, starts, pieces)
+        for request, replay, start in zip(rows, replays, starts, strict=True):
+            if request.sampling.replay:
+                request.replay = replay if request.replay is None else request.replay.extended(replay, start)
+        return hidden_BTD
+
+    def _tell_prompt(self, request: Request, start: int, hidden_TD: Tensor) -> None:
+        """Log-probabilities of the prompt's tokens after those just computed; each is told once."""
+        known = len(request.prompt_logprobs)
+        targets = request.prompt[max(start, known) + 1 : start + 1 + len(hidden_TD)]
+        if targets:
+            first = max(start, known) - start
+            hidden_ND = hidden_TD[first : first + len(targets)]
+            request.prompt_logprobs += self.model.token_logprobs(hidden_ND, torch.tensor(targets)).tolist()
+
+    def _sample(self, rows: list[Request], hidden_BD: Tensor) -> None:
         logits_BV = self.runner.logits(hidden_BD)
         samplings = [r.sampling for r in rows]
         probs_BV = distribution(logits_BV, samplings)
         ids_B = draw(probs_BV, [r.sampler.uniform() for r in rows])
         logprobs = chosen_logprobs(logits_BV, probs_BV, ids_B, samplings)
-        for request, token, logprob, hidden_D in zip(rows, ids_B.tolist(), logprobs, hidden_BD, strict=True):
-            request.hidden_D = hidden_D
-            self.append(request, token, logprob)
+        tops = likeliest(logits_BV, probs_BV, samplings)
+        for request, token, logprob, top in zip(rows, ids_B.tolist(), logprobs, tops, strict=True):
+            self._append(request, token, logprob, top)
 
-    def append(self, request: Running, token: int, logprob: float) -> bool:
+    def _append_all(self, request: Request, tokens: list[Verified]) -> None:
+        """What speculation verified, until the request ends; each token is paired with the hidden state that it came from."""
+        for number, verified in enumerate(tokens):
+            self._scheduler.advance(request, 1)
+            request.hidden_D = verified.hidden_D
+            if self._append(request, verified.token, verified.logprob, verified.top_logprobs):
+                return
+            if number < len(tokens) - 1:
+                request.pending.append((verified.token, verified.hidden_D))
+
+    def _append(self, request: Request, token: int, logprob: float, top: list[tuple[int, float]]) -> bool:
         """Record one sampled token; True when it ended the request."""
-        request.ids.append(token)
+        request.tokens.append(token)
         request.logprobs.append(logprob)
         request.versions.append(self.version)
-        self.stats["tokens"] += 1
+        if request.sampling.top_logprobs:
+            request.top_logprobs.append(top)
+        self._totals["tokens"] += 1
         if token in request.sampling.stop_ids:
             self._finish(request, "stop")
-        elif len(request.ids) >= request.sampling.max_tokens or request.slot.length + 1 >= self.config.capacity:
+        elif request.sampled >= request.sampling.max_tokens or len(request.tokens) >= self.config.max_length:
             self._finish(request, "length")
         else:
             return False
         return True
 
-    def _finish(self, request: Running, reason: str) -> None:
-        del self._running[request.request_id]
-        self._slots.release(request.slot)
-        spans = _spans(request.ids, request.logprobs, request.versions)
-        self._finished[request.request_id] = Output(spans, reason, len(request.prompt), request.cached_tokens)
+    def _finish(self, request: Request, reason: str) -> None:
+        self._scheduler.release(request)
+        self._finished[request.request_id] = request.output(reason)
 
 
 def load_engine(folder: Path, config: EngineConfig) -> Engine:
     """An engine on a checkpoint folder, with its scalar head when it has one."""
     return Engine(load_checkpoint(folder), config, load_reward_model(folder))
-
-
-def _spans(ids: list[int], logprobs: list[float], versions: list[int]) -> list[TokenSpan]:
-    spans: list[TokenSpan] = []
-    for token, logprob, version in zip(ids, logprobs, versions, strict=True):
-        if not spans or spans[-1].version != version:
-            spans.append(TokenSpan(ids=[], source="model", logprobs=[], version=version, trained=True))
-        spans[-1].ids.append(token)
-        spans[-1].logprobs.append(logprob)
-    return spans
 
 
 def _chunks(rows: list[list[int]], budget: int) -> list[list[list[int]]]:

@@ -7,18 +7,19 @@ MHA for training, absorbed MQA over latents for generation and wherever a query 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from arcforge.kernels.attention.gathered import gathered_distribution, gathered_mqa
 from arcforge.kernels.attention.masked import masked_mha
-from arcforge.kernels.attention.naive import attention_distribution, mqa_absorbed
-from arcforge.kernels.selection.naive import select_topk, selected_positions
+from arcforge.kernels.attention.naive import attention_distribution, mqa_absorbed, mqa_alone
+from arcforge.kernels.row_tiles.naive import heads_times
+from arcforge.kernels.selection.naive import index_scores_alone, select_topk, selected_positions
 from arcforge.model.attended import Attended, Selection
 from arcforge.model.cache import CacheView
 from arcforge.model.config import ModelConfig
 from arcforge.model.indexer import Index, Indexer, indexer_divergence
-from arcforge.model.layers import Layout, RMSNorm, rotate
+from arcforge.model.layers import Alone, Layout, Linear, RMSNorm, rotate
 from arcforge.model.recompute import computed_again
 
 GATHER_FROM = 2048
@@ -26,7 +27,7 @@ GATHER_RATIO = 16
 """Gathering the selected keys pays from this length on, where it is this many times top-k (benchmarks/attention.py)."""
 
 
-class MLA(nn.Module):
+class MLA(Alone):
     """Attention over compressed latents. `layer` names its place in the cache. A layer whose indexer type is "shared" has no
     indexer and reads what the layer before it read (IndexShare, GLM-5.2)."""
 
@@ -34,13 +35,13 @@ class MLA(nn.Module):
         super().__init__()
         self.config, self.layer = config, layer
         H, D = config.num_attention_heads, config.hidden_size
-        self.q_a_proj = nn.Linear(D, config.q_lora_rank, bias=False)
+        self.q_a_proj = Linear(D, config.q_lora_rank)
         self.q_a_layernorm = RMSNorm(config.q_lora_rank, config.latent_norm_eps)
-        self.q_b_proj = nn.Linear(config.q_lora_rank, H * config.qk_head_dim, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(D, config.kv_lora_rank + config.qk_rope_head_dim, bias=False)
+        self.q_b_proj = Linear(config.q_lora_rank, H * config.qk_head_dim)
+        self.kv_a_proj_with_mqa = Linear(D, config.kv_lora_rank + config.qk_rope_head_dim)
         self.kv_a_layernorm = RMSNorm(config.kv_lora_rank, config.latent_norm_eps)
-        self.kv_b_proj = nn.Linear(config.kv_lora_rank, H * (config.qk_nope_head_dim + config.v_head_dim), bias=False)
-        self.o_proj = nn.Linear(H * config.v_head_dim, D, bias=False)
+        self.kv_b_proj = Linear(config.kv_lora_rank, H * (config.qk_nope_head_dim + config.v_head_dim))
+        self.o_proj = Linear(H * config.v_head_dim, D)
         self.indexer = Indexer(config) if config.has_indexer(layer) else None
         self.scale = config.qk_head_dim**-0.5
         self.window = config.sliding_window if config.attention_type(layer) == "window" else 0
@@ -171,11 +172,15 @@ class MLA(nn.Module):
         index_keys = self.indexer.keys(x_BTD, layout) if self.indexer is not None else None
         cache.write(self.layer, torch.cat(self._latents(x_BTD, layout), -1), index_keys)
         q_BTHC, rank = self._absorbed(q_nope_BTHN, q_rope_BTHP), self.config.kv_lora_rank
+        queries = None
+        if self.indexer is not None and layout.sparse and layout.span > self.config.index_topk:
+            queries = self.indexer.queries(x_BTD, q_latent_BTR, layout)
+        if self.alone:
+            attended_BTHR, selection = self._attend_alone(q_BTHC, queries, layout, cache, selection)
+            return self._out(attended_BTHR), selection
         chosen: Selection = []
         parts = []
-        index = None
-        if self.indexer is not None and layout.sparse and layout.span > self.config.index_topk:
-            index = Index(*self.indexer.queries(x_BTD, q_latent_BTR, layout), cache.indexer_keys(self.layer))
+        index = Index(*queries, cache.indexer_keys(self.layer)) if queries is not None else None
         for number, (start, end) in enumerate(layout.chunks()):
             keys_BSC, mask_BTS = self._cached_keys(index, layout, cache, start, end, selection, number, chosen)
             parts.append(mqa_absorbed(q_BTHC[:, start:end], keys_BSC, rank, mask_BTS, self.scale))
@@ -213,13 +218,53 @@ class MLA(nn.Module):
             return cache.selected_keys(self.layer, first[:, 0]), second
         return cache.keys(self.layer), first
 
+    def _attend_alone(
+        self,
+        q_BTHC: Tensor,
+        queries: tuple[Tensor, Tensor] | None,
+        layout: Layout,
+        cache: CacheView,
+        selection: Selection | None,
+    ) -> tuple[Tensor, Selection | None]:
+        """Attended latents [B, T, H, R]: every query over as many keys as its position says, whatever the batch's longest row."""
+        topk, rank, S = self.config.index_topk, self.config.kv_lora_rank, layout.span
+        attended_BTHR = torch.empty_like(q_BTHC[..., :rank])
+        masks_BTS = torch.zeros(*q_BTHC.shape[:2], S, dtype=torch.bool)
+        for row, start, end, span in layout.stretches():
+            mask = layout.visible(start, end, self.window)[row : row + 1, :, :span]
+            if layout.sparse and span > topk:
+                if queries is not None:
+                    scores = index_scores_alone(
+                        queries[0][row, start:end], cache.row(self.layer, row, span)[1], queries[1][row, start:end]
+                    )
+                    mask = select_topk(scores.unsqueeze(0), mask, topk)
+                else:
+                    assert selection is not None, "a shared layer needs the selection of the layer before"
+                    mask = selection[0][0][row : row + 1, start:end, :span]
+            masks_BTS[row, start:end, :span] = mask
+            keys_SC = cache.row(self.layer, row, span)[0]
+            attended_BTHR[row, start:end] = mqa_alone(q_BTHC[row, start:end], keys_SC, rank, mask[0], self.scale)
+        return attended_BTHR, [(masks_BTS, masks_BTS)]
+
     def _absorbed(self, q_nope_BTHN: Tensor, q_rope_BTHP: Tensor) -> Tensor:
         """Queries [absorbed | rope] over latents, [B, T, H, C]."""
-        return torch.cat((torch.einsum("bthn,hnr->bthr", q_nope_BTHN, self._up()[0]), q_rope_BTHP), -1)
+        up_HNR = self._up()[0]
+        if self.alone:
+            q_BTHR = heads_times(q_nope_BTHN.flatten(0, 1), up_HNR).unflatten(0, q_nope_BTHN.shape[:2])
+        else:
+            q_BTHR = torch.einsum("bthn,hnr->bthr", q_nope_BTHN, up_HNR)
+        return torch.cat((q_BTHR, q_rope_BTHP), -1)
 
     def _out(self, attended_BTHR: Tensor) -> Tensor:
         """From attended latents to the residual stream."""
-        return self.o_proj(torch.einsum("bthr,hvr->bthv", attended_BTHR, self._up()[1]).flatten(2))
+        up_HVR = self._up()[1]
+        if self.alone:
+            out_BTHV = heads_times(attended_BTHR.flatten(0, 1), up_HVR.transpose(1, 2)).unflatten(
+                0, attended_BTHR.shape[:2]
+            )
+        else:
+            out_BTHV = torch.einsum("bthr,hvr->bthv", attended_BTHR, up_HVR)
+        return self.o_proj(out_BTHV.flatten(2))
 
     def _up(self) -> tuple[Tensor, Tensor]:
         """W_UK [H, N, R] and W_UV [H, V, R]."""

@@ -1,4 +1,6 @@
-"""The latent cache of decoding: per layer one [latent | rope key] and one indexer key per position and slot."""
+"""The paged latent cache of decoding: per layer one [latent | rope key] and one indexer key per position, in blocks that any
+request may read. Legend: B rows, T new tokens, S keys, K selected keys, X blocks of a row, C latent + rope.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +10,86 @@ from torch import Tensor
 from arcforge.core.errors import UserError
 from arcforge.model.config import CACHED, ModelConfig
 
+BLOCK = 16
+"""Tokens per block: the unit of allocation and of prefix sharing."""
 
-class LatentCache:
-    """Slots x capacity positions for every layer (trunk layers, then the MTP layer).
 
-    keys [L, slots, capacity, kv_lora_rank + qk_rope_head_dim], indexer_keys [L, slots, capacity, index_head_dim]; memory
-    is slots * capacity * L * (sum of the two widths) * 4 bytes in float32. UserError for a model with layers that have no
-    form for such a cache.
+class PagedCache:
+    """Blocks of `BLOCK` positions for every layer (trunk layers, then the MTP layer).
+
+    keys [L, blocks * BLOCK, kv_lora_rank + qk_rope_head_dim], indexer_keys [L, blocks * BLOCK, index_head_dim]; memory is
+    blocks * BLOCK * L * (sum of the two widths) elements. UserError for a model with layers that have no form for such a
+    cache.
     """
 
-    def __init__(self, config: ModelConfig, slots: int, capacity: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: ModelConfig, blocks: int, dtype: torch.dtype = torch.float32) -> None:
         for other in sorted(set(config.attention_types) - set(CACHED)):
             raise UserError(
                 f"attention_types: {other} layers read whole rows only; generation needs {' or '.join(CACHED)}"
             )
-        shape = (config.num_hidden_layers + config.num_nextn_predict_layers, slots, capacity)
+        shape = (config.num_hidden_layers + config.num_nextn_predict_layers, blocks * BLOCK)
         self.keys = torch.zeros(*shape, config.kv_lora_rank + config.qk_rope_head_dim, dtype=dtype)
         self.indexer_keys = torch.zeros(*shape, config.index_head_dim, dtype=dtype)
-        self.slots, self.capacity = slots, capacity
+        self.blocks = blocks
 
-    def copy_slot(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of one slot to another (a shared prompt is computed once)."""
-        for store in (self.keys, self.indexer_keys):
-            store[:, target, :length] = store[:, source, :length]
+    @staticmethod
+    def blocks_for(tokens: int) -> int:
+        return -(-tokens // BLOCK)
+
+    @staticmethod
+    def token_bytes(config: ModelConfig, dtype: torch.dtype = torch.float32) -> int:
+        """Bytes that one cached token takes."""
+        width = config.kv_lora_rank + config.qk_rope_head_dim + config.index_head_dim
+        return (config.num_hidden_layers + config.num_nextn_predict_layers) * width * dtype.itemsize
 
 
 class CacheView:
     """The part of a cache that one forward reads and writes.
 
-    slots_B: int64 slot per row. positions_BT: int64 write positions; padding repeats the row's last real position with
-    equal contents, so writing it twice is harmless. span: keys 0..span-1 are read.
+    tables_BX: int64 blocks of each row in order; rows with fewer repeat any block, whose keys lie after all their queries.
+    positions_BT: int64 write positions; padding repeats the row's last real position with equal contents, so writing it
+    twice is harmless. Keys 0..span-1 are read, span = X * BLOCK.
     """
 
-    def __init__(self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int) -> None:
-        self._cache, self._slots_B, self._span = cache, slots_B, span
-        self._written = (slots_B[:, None].expand_as(positions_BT), positions_BT)
+    def __init__(self, cache: PagedCache, tables_BX: Tensor, positions_BT: Tensor) -> None:
+        self._cache, self._tables_BX = cache, tables_BX
+        self._written_N = self._places(positions_BT).flatten()
+        self.span = tables_BX.shape[1] * BLOCK
+
+    def _places(self, positions: Tensor) -> Tensor:
+        """Where positions [B, N] of each row lie in the cache."""
+        return self._tables_BX.gather(1, positions // BLOCK) * BLOCK + positions % BLOCK
 
     def write(self, layer: int, keys_BTC: Tensor, indexer_keys_BTD: Tensor | None) -> None:
         """indexer_keys: None in a layer without an indexer."""
-        self._cache.keys[layer].index_put_(self._written, keys_BTC.to(self._cache.keys.dtype))
+        store = self._cache.keys[layer]
+        store.index_copy_(0, self._written_N, keys_BTC.flatten(0, 1).to(store.dtype))
         if indexer_keys_BTD is not None:
-            self._cache.indexer_keys[layer].index_put_(
-                self._written, indexer_keys_BTD.to(self._cache.indexer_keys.dtype)
-            )
+            store = self._cache.indexer_keys[layer]
+            store.index_copy_(0, self._written_N, indexer_keys_BTD.flatten(0, 1).to(store.dtype))
 
     def indexer_keys(self, layer: int) -> Tensor:
         """[B, span, index_head_dim]."""
-        return self._cache.indexer_keys[layer, :, : self._span][self._slots_B]
+        return self._read(self._cache.indexer_keys[layer])
 
     def keys(self, layer: int) -> Tensor:
         """[B, span, C]."""
-        return self._cache.keys[layer, :, : self._span][self._slots_B]
+        return self._read(self._cache.keys[layer])
+
+    def row(self, layer: int, row: int, span: int) -> tuple[Tensor, Tensor]:
+        """Keys [span, C] and indexer keys [span, index_head_dim] of one row; span: a multiple of BLOCK."""
+        blocks = self._tables_BX[row, : span // BLOCK]
+        keys, indexer_keys = (
+            store[layer].view(self._cache.blocks, -1).index_select(0, blocks).view(span, -1)
+            for store in (self._cache.keys, self._cache.indexer_keys)
+        )
+        return keys, indexer_keys
 
     def selected_keys(self, layer: int, positions_BK: Tensor) -> Tensor:
         """Only the given positions of each row, [B, K, C]."""
-        return self._cache.keys[layer][self._slots_B[:, None], positions_BK]
+        return self._cache.keys[layer][self._places(positions_BK)]
+
+    def _read(self, store_NC: Tensor) -> Tensor:
+        blocks = store_NC.view(self._cache.blocks, -1)
+        rows = blocks.index_select(0, self._tables_BX.flatten())
+        return rows.view(self._tables_BX.shape[0], self.span, store_NC.shape[-1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from arcforge.kernels.attention.gathered import gathered_index_scores
 from arcforge.kernels.selection.naive import index_scores
 from arcforge.model.config import ModelConfig
-from arcforge.model.layers import Layout, rotate
+from arcforge.model.layers import Layout, Linear, rotate
 
 
 class Indexer(nn.Module):
@@ -22,10 +22,10 @@ class Indexer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads, self.dims, self.rope = config.index_n_heads, config.index_head_dim, config.qk_rope_head_dim
-        self.wq_b = nn.Linear(config.q_lora_rank, self.heads * self.dims, bias=False)
-        self.wk = nn.Linear(config.hidden_size, self.dims, bias=False)
+        self.wq_b = Linear(config.q_lora_rank, self.heads * self.dims)
+        self.wk = Linear(config.hidden_size, self.dims)
         self.k_norm = nn.LayerNorm(self.dims, eps=1e-6)
-        self.weights_proj = nn.Linear(config.hidden_size, self.heads, bias=False)
+        self.weights_proj = Linear(config.hidden_size, self.heads)
 
     def keys(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         """[B, T, index_head_dim], rope dimensions first."""

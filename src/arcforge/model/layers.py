@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arcforge.core.documents import SHARED
 from arcforge.kernels.rms_norm.naive import rms_norm
+from arcforge.kernels.row_tiles.naive import in_tiles, rows_times
 from arcforge.kernels.swiglu.naive import swiglu_mlp
 
 
@@ -26,16 +28,35 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-class SwiGLU(nn.Module):
+class Alone(nn.Module):
+    """A module with matrix products. alone: compute every row as if there were no others, bit for bit (`kernels.row_tiles`)."""
+
+    alone = False
+
+
+class Linear(nn.Linear, Alone):
+    """A matrix, no bias."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__(inner, outer, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rows_times(x, self.weight.T) if self.alone else F.linear(x, self.weight)
+
+
+class SwiGLU(Alone):
     """down(silu(gate(x)) * up(x))."""
 
     def __init__(self, hidden: int, intermediate: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
+        self.gate_proj = Linear(hidden, intermediate)
+        self.up_proj = Linear(hidden, intermediate)
+        self.down_proj = Linear(intermediate, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.alone:
+            whole = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
+            return in_tiles(x.flatten(0, -2), lambda tile: swiglu_mlp(tile, *whole)).view(x.shape)
         return swiglu_mlp(x, self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
 
 
@@ -43,6 +64,9 @@ SCORE_BYTES = 512 << 20
 """No float32 [queries, keys] matrix grows larger: queries are taken in chunks."""
 QUERY_CHUNK = 128
 """Most queries of a chunk: keys after its last query are not even looked at."""
+
+STRETCH = 64
+"""Keys that a query's position is rounded up to where it is computed as if alone."""
 
 
 @dataclass
@@ -81,6 +105,19 @@ class Layout:
         size = max(1, min(T, QUERY_CHUNK, self.score_bytes // (4 * B * self.span)))
         for start in range(0, T, size):
             yield start, min(T, start + size)
+
+    def stretches(self) -> Iterator[tuple[int, int, int, int]]:
+        """(row, start, end, span): the queries start..end-1 of a row, among the first `span` keys of the cache. The span, a
+        multiple of STRETCH, follows from their positions alone; all queries of a stretch have the same."""
+        groups_BT = self.positions_BT // STRETCH
+        for row, groups in enumerate(groups_BT.tolist()):
+            start = 0
+            while start < len(groups):
+                end = start + 1
+                while end < len(groups) and groups[end] == groups[start]:
+                    end += 1
+                yield row, start, end, (groups[start] + 1) * STRETCH
+                start = end
 
     def keys_of(self, end: int) -> int:
         """How many keys the queries before `end` can see at most."""
@@ -135,6 +172,23 @@ def rope_angles(positions_BT: Tensor, dims: int, theta: float) -> tuple[Tensor, 
     inverse = 1.0 / (theta ** (torch.arange(0, dims, 2, dtype=torch.float32, device=positions_BT.device) / dims))
     angles = positions_BT[..., None].float() * inverse
     return angles.cos(), angles.sin()
+
+
+class RopeTable:
+    """Angles by position, computed once: on a CPU the last bit of a cosine may depend on how many are asked for."""
+
+    def __init__(self, dims: int, theta: float) -> None:
+        self._dims, self._theta = dims, theta
+        self._cos_NP = self._sin_NP = torch.empty(0)
+
+    def at(self, positions_BT: Tensor, span: int) -> tuple[Tensor, Tensor]:
+        """`rope_angles` of positions below `span`."""
+        if len(self._cos_NP) < span or self._cos_NP.device != positions_BT.device:
+            length = max(1024, 1 << (span - 1).bit_length())
+            self._cos_NP, self._sin_NP = rope_angles(
+                torch.arange(length, device=positions_BT.device), self._dims, self._theta
+            )
+        return self._cos_NP[positions_BT], self._sin_NP[positions_BT]
 
 
 def rotate(x_BTHP: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arcforge.kernels.experts.naive import routed_experts
+from arcforge.kernels.experts.naive import routed_experts, routed_experts_alone
+from arcforge.kernels.row_tiles.naive import in_tiles
 from arcforge.model.config import ModelConfig
-from arcforge.model.layers import SwiGLU
+from arcforge.model.layers import Alone, SwiGLU
 
 
-class Router(nn.Module):
+class Router(Alone):
     """Chooses experts by sigmoid(score) + bias, weighs them by sigmoid(score) alone (aux-loss-free balancing)."""
 
     e_score_correction_bias: Tensor
@@ -27,7 +28,11 @@ class Router(nn.Module):
     def forward(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights [N, K], expert ids [N, K] and all scores [N, E], float32."""
         c = self.config
-        scores_NE = F.linear(x_ND.float(), self.weight.float()).sigmoid()
+        weight_ED = self.weight.float()
+        if self.alone:
+            scores_NE = in_tiles(x_ND.float(), lambda tile: F.linear(tile, weight_ED).sigmoid())
+        else:
+            scores_NE = F.linear(x_ND.float(), weight_ED).sigmoid()
         choice_NE = scores_NE.detach() + self.e_score_correction_bias
         if c.n_group > 1:
             choice_NE = self._keep_best_groups(choice_NE)
@@ -45,7 +50,7 @@ class Router(nn.Module):
         return grouped.masked_fill(~keep.unsqueeze(-1), float("-inf")).view(N, -1)
 
 
-class Experts(nn.Module):
+class Experts(Alone):
     """All routed experts as two stacked tensors: gate_up_proj [E, 2I, D] and down_proj [E, D, I]."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -55,7 +60,8 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(E, D, I))
 
     def forward(self, x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor) -> Tensor:
-        return routed_experts(x_ND, weights_NK, experts_NK, self.gate_up_proj, self.down_proj)
+        run = routed_experts_alone if self.alone else routed_experts
+        return run(x_ND, weights_NK, experts_NK, self.gate_up_proj, self.down_proj)
 
 
 class MoE(nn.Module):

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from arcforge.kernels.token_logprobs.naive import token_logprobs
 from arcforge.model.attended import Attended, Selection
 from arcforge.model.attention import MLA
-from arcforge.model.cache import CacheView, LatentCache
+from arcforge.model.cache import BLOCK, CacheView, PagedCache
 from arcforge.model.config import AttentionType, ModelConfig
 from arcforge.model.gdn import GatedDeltaNet, SimpleGDN
 from arcforge.model.gqa import GQA
-from arcforge.model.layers import SCORE_BYTES, Layout, RMSNorm, SwiGLU, rope_angles
+from arcforge.model.layers import SCORE_BYTES, STRETCH, Alone, Layout, Linear, RMSNorm, RopeTable, SwiGLU, rope_angles
 from arcforge.model.moe import MoE, Router
 
 ATTENTION: dict[AttentionType, type[MLA] | type[GQA] | type[GatedDeltaNet]] = {
@@ -74,14 +74,14 @@ class MTPLayer(DecoderLayer):
         super().__init__(config, config.num_hidden_layers)
         self.enorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.hnorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.eh_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.eh_proj = Linear(2 * config.hidden_size, config.hidden_size)
         self.shared_head_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def join(self, embedded_BTD: Tensor, hidden_BTD: Tensor) -> Tensor:
         return self.eh_proj(torch.cat((self.enorm(embedded_BTD), self.hnorm(hidden_BTD)), -1))
 
 
-class GlmMoeDsa(nn.Module):
+class GlmMoeDsa(Alone):
     """GLM-5's backbone at any size. `train()` collects balance losses and expert loads; nothing else differs.
 
     score_bytes: budget of a float32 [queries, keys] matrix; longer rows are taken in chunks of queries.
@@ -95,8 +95,16 @@ class GlmMoeDsa(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size)
         self.mtp = MTPLayer(config) if config.num_nextn_predict_layers else None
+        self._rope = RopeTable(config.qk_rope_head_dim, config.rope_theta)
+
+    def compute_alone(self, alone: bool = True) -> None:
+        """From now on, cached decoding gives a token bit for bit the same result whatever it is batched with, and logits too.
+        Slower: matrix products run in tiles, attention request by request."""
+        for module in self.modules():
+            if isinstance(module, Alone):
+                module.alone = alone
 
     def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Log-probability of each target under the head, float32 [N]."""
@@ -142,12 +150,17 @@ class GlmMoeDsa(nn.Module):
         x_BTD, balance, attended = self.mtp(joined, layout)
         return Features(self.mtp.shared_head_norm(x_BTD), balance, attended.kl_BT)
 
-    def decode(self, ids_BT: Tensor, layout: Layout, cache: CacheView) -> Tensor:
-        """Cached forward of T new tokens per row; hidden after the final norm [B, T, D]."""
+    def decode(
+        self, ids_BT: Tensor, layout: Layout, cache: CacheView, selections: list[Selection | None] | None = None
+    ) -> Tensor:
+        """Cached forward of T new tokens per row; hidden after the final norm [B, T, D]. selections: gets what every layer
+        selected, None where a query sees no more than top-k keys."""
         x_BTD, selection = self.embed_tokens(ids_BT), None
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
             x_BTD, selection = layer.decode(x_BTD, layout, cache, selection)
+            if selections is not None:
+                selections.append(selection)
         return self.norm(x_BTD)
 
     def draft(self, ids_BT: Tensor, hidden_BTD: Tensor, layout: Layout, cache: CacheView) -> Tensor:
@@ -156,13 +169,15 @@ class GlmMoeDsa(nn.Module):
         joined = self.mtp.join(self.embed_tokens(ids_BT), hidden_BTD)
         return self.mtp.shared_head_norm(self.mtp.decode(joined, layout, cache)[0])
 
-    def cache_view(
-        self, cache: LatentCache, slots_B: Tensor, positions_BT: Tensor, span: int
-    ) -> tuple[CacheView, Layout]:
+    def cache_view(self, cache: PagedCache, tables_BX: Tensor, positions_BT: Tensor) -> tuple[CacheView, Layout]:
         """View and layout for `decode`/`draft`: query t of a row sees the keys at positions <= its own."""
-        cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
-        layout = Layout(positions_BT, cos, sin, None, span, sparse=True, score_bytes=self.score_bytes)
-        return CacheView(cache, slots_B, positions_BT, span), layout
+        if self.alone:
+            missing = -tables_BX.shape[1] % (STRETCH // BLOCK)
+            tables_BX = torch.cat((tables_BX, tables_BX[:, -1:].expand(-1, missing)), 1)
+        view = CacheView(cache, tables_BX, positions_BT)
+        cos, sin = self._rope.at(positions_BT, view.span)
+        layout = Layout(positions_BT, cos, sin, None, view.span, sparse=True, score_bytes=self.score_bytes)
+        return view, layout
 
     def routers(self) -> list[Router]:
         return [module for module in self.modules() if isinstance(module, Router)]

@@ -59,12 +59,19 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
 
 def start_engines(launcher: LocalLauncher, config: AgenticConfig, place: Place) -> tuple[str, ...]:
     """Server processes on the stage's first weights, all starting at once; returns their addresses."""
-    slots = math.ceil(config.concurrency / config.engines * SPREAD)
+    running = math.ceil(config.concurrency / config.engines * SPREAD)
     port_files = {f"engine-{number}": place.folder / f"engine-{number}.port" for number in range(config.engines)}
     for name, port_file in port_files.items():
         port_file.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
-        argv += ["--port-file", str(port_file.absolute()), "--slots", str(slots), "--capacity", str(config.context)]
+        argv += [
+            "--port-file",
+            str(port_file.absolute()),
+            "--max-running",
+            str(running),
+            "--max-length",
+            str(config.context),
+        ]
         # Recomputing every conversation after every update would cost more than generating it.
         argv += ["--stale-prefix", str(config.max_staleness)]
         launcher.start(name, argv)

@@ -166,7 +166,7 @@ def evaluate_family(
     context: int = 512,
 ) -> list[Trajectory]:
     """`count` held-out tasks, one attempt each."""
-    engine = Engine(model, EngineConfig(slots=CONCURRENCY, capacity=context))
+    engine = Engine(model, EngineConfig(max_running=CONCURRENCY, max_length=context))
     progress = Progress(title, count, "task")
 
     async def run() -> list[Trajectory]:
@@ -282,18 +282,18 @@ def held_out_prompts(work: Workspace, count: int) -> list[list[int]]:
 
 def mtp_report(model: GlmMoeDsa, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, Any]:
     """Mean acceptance length (1 + accepted / drafts) and acceptance per position, sampled at 0.8 with 3 drafts."""
-    engine = Engine(model, EngineConfig(slots=16, capacity=MTP_CAPACITY, drafts=DRAFTS))
+    engine = Engine(model, EngineConfig(max_running=16, max_length=MTP_CAPACITY, drafts=DRAFTS))
     for i, prompt in enumerate(prompts):
         sampling = Sampling(max_tokens=MTP_TOKENS, temperature=MTP_TEMPERATURE, seed=seed + i)
         engine.add(prompt, sampling, str(i))
     while engine.has_work:
         for request_id in engine.step():
             engine.result(request_id)
-    drafts = max(1, engine.drafts)
+    stats = engine.stats
     return {
-        "acceptance_length": 1 + sum(engine.accepted) / drafts,
-        "per_position": [accepted / drafts for accepted in engine.accepted],
-        "drafts": engine.drafts,
+        "acceptance_length": stats["acceptance_length"],
+        "per_position": [stats[f"accepted_at_{i + 1}"] for i in range(DRAFTS)],
+        "drafts": int(stats["drafts"]),
     }
 
 

@@ -50,7 +50,7 @@ def agent(
     """
     task = LocalTask(repo, instruction, test_command)
     engine, tokenizer = load(checkpoint_of(run, stage, preferred=AGENTIC_STAGE))
-    door = Gateway(LocalTokenEngine(engine), tokenizer, engine.config.capacity)
+    door = Gateway(LocalTokenEngine(engine), tokenizer, engine.config.max_length)
     try:
         work = asyncio.run(repair(task, door, attempts, apply, say))
     except BoundaryError as error:

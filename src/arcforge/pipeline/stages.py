@@ -154,7 +154,7 @@ def _judge(work: Workspace) -> Completer:
 
 
 def _engine(folder: Path) -> Engine:
-    return load_engine(folder, EngineConfig(slots=1, capacity=64))
+    return load_engine(folder, EngineConfig(max_running=1, max_length=64))
 
 
 def _on_policy(

@@ -63,11 +63,11 @@ def checkpoint_of(run: Path, stage: str = "", preferred: str = "") -> Path:
     return next((folder for folder in found if folder.parent.name.partition("-")[2] == preferred), found[-1])
 
 
-def load(folder: Path, slots: int = 1) -> tuple[Engine, Tokenizer]:
+def load(folder: Path, max_running: int = 1) -> tuple[Engine, Tokenizer]:
     """Engine and tokenizer of a checkpoint folder, with room for the longest conversation that the model knows."""
     tokenizer = Tokenizer.load(folder)
-    capacity = min(read_config(folder).max_position_embeddings, LONGEST_CONTEXT)
-    return load_engine(folder, EngineConfig(slots=slots, capacity=capacity)), tokenizer
+    longest = min(read_config(folder).max_position_embeddings, LONGEST_CONTEXT)
+    return load_engine(folder, EngineConfig(max_running=max_running, max_length=longest)), tokenizer
 
 
 def lines(prompt: str) -> Iterator[str]:

@@ -80,7 +80,7 @@ class Result:
 def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
     """All steps of the stage, from its state file when one exists."""
     engine = Engine(
-        policy.model, EngineConfig(slots=min(128, config.prompts * config.group_size), capacity=config.context)
+        policy.model, EngineConfig(max_running=min(128, config.prompts * config.group_size), max_length=config.context)
     )
     state = load_state(stage.state_file, policy) or {"step": 0, "histograms": {}, "shares": []}
     step, result, shares = state["step"], state["histograms"], state["shares"]

@@ -88,7 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model-name", default="arcforge", help="name under /v1/models")
     parser.add_argument("--heartbeat", type=Path, help="a file to touch while the engine's loop turns")
     for name, field in EngineConfig.model_fields.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=field.default, help="see EngineConfig")
+        flag = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            parser.add_argument(flag, action="store_true", help="see EngineConfig")
+        else:
+            parser.add_argument(flag, type=int, default=field.default, help="see EngineConfig")
     options = vars(parser.parse_args(arguments))
     engine_fields = {name: options.pop(name) for name in EngineConfig.model_fields}
     try:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from arcforge.kernels.row_tiles.naive import rows_times
+
 QUERY_CHUNK = 128
 
 
@@ -46,3 +48,12 @@ def mqa_absorbed(q_BTHC: Tensor, keys_BSC: Tensor, rank: int, mask_BTS: Tensor, 
     scores_BTHS = scores_BTHS.masked_fill(~mask_BTS.unsqueeze(2), torch.finfo(torch.float32).min)
     probs_BXS = scores_BTHS.softmax(-1).to(keys_BSC.dtype).view(B, T * H, -1)
     return torch.bmm(probs_BXS, keys_BSC[..., :rank]).view(B, T, H, rank)
+
+
+def mqa_alone(q_THC: Tensor, keys_SC: Tensor, rank: int, mask_TS: Tensor, scale: float) -> Tensor:
+    """`mqa_absorbed` of one request's queries, [T, H, R]; bit for bit the same for a query however many others there are."""
+    T, H, C = q_THC.shape
+    scores_THS = rows_times(q_THC.reshape(T * H, C), keys_SC.T).view(T, H, -1).float() * scale
+    scores_THS = scores_THS.masked_fill(~mask_TS.unsqueeze(1), torch.finfo(torch.float32).min)
+    probs_XS = scores_THS.softmax(-1).to(keys_SC.dtype).flatten(0, 1)
+    return rows_times(probs_XS, keys_SC[:, :rank].contiguous()).view(T, H, rank)

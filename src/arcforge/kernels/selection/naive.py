@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from arcforge.kernels.row_tiles.naive import rows_times
+
 GROUP = 8
 """Keys of a group, of which only the highest is looked at first."""
 MOST_QUERIES = 128
@@ -37,6 +39,13 @@ def index_scores(q_BTJD: Tensor, k_BSD: Tensor, weights_BTJ: Tensor, first: int 
         total = torch.bmm(weights_N1J, products_BXS.view(-1, J, visible)).view(B, end - start, visible)
         chunks.append(F.pad(total, (0, S - visible)))
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks, 1)
+
+
+def index_scores_alone(q_TJD: Tensor, k_SD: Tensor, weights_TJ: Tensor) -> Tensor:
+    """`index_scores` of one request's queries, float32 [T, S]; bit for bit the same for a query however many others there are."""
+    T, J, D = q_TJD.shape
+    products_TJS = rows_times((q_TJD.float() * D**-0.5).flatten(0, 1), k_SD.float().T).relu_().view(T, J, -1)
+    return (products_TJS * weights_TJ.float().unsqueeze(-1)).sum(1)
 
 
 def select_topk(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> Tensor:

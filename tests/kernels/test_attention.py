@@ -5,7 +5,7 @@ import torch
 
 from arcforge.kernels.attention import masked
 from arcforge.kernels.attention.masked import PIECE, masked_mha
-from arcforge.kernels.attention.naive import QUERY_CHUNK, attention_distribution, mha, mqa_absorbed
+from arcforge.kernels.attention.naive import QUERY_CHUNK, as_bias, attention_distribution, mha, mqa_absorbed
 
 B, H, R, N, P, V = 2, 3, 8, 6, 4, 5
 SCALE = (N + P) ** -0.5
@@ -58,7 +58,7 @@ def test_the_absorbed_form_is_the_mha_form(T, S, dtype):
     k = torch.cat((k_nope, k_rope[:, None].expand(-1, H, -1, -1)), -1)
     expected = mha(q, k, torch.einsum("bsr,hvr->bhsv", latent, w_uv), mask, SCALE)
     absorbed = torch.cat((torch.einsum("bthn,hnr->bthr", q_nope, w_uk), q_rope), -1)
-    attended = mqa_absorbed(absorbed, torch.cat((latent, k_rope), -1), R, mask, SCALE)
+    attended = mqa_absorbed(absorbed, torch.cat((latent, k_rope), -1), R, as_bias(mask), SCALE)
     assert attended.shape == (B, T, H, R) and attended.dtype == dtype
     assert torch.allclose(torch.einsum("bthr,hvr->bhtv", attended, w_uv), expected, atol=1e-5)
 

@@ -5,7 +5,7 @@ import torch
 
 from arcforge.kernels.attention import gathered
 from arcforge.kernels.attention.gathered import gathered_distribution, gathered_index_scores, gathered_mqa
-from arcforge.kernels.attention.naive import mqa_absorbed
+from arcforge.kernels.attention.naive import as_bias, mqa_absorbed
 from arcforge.kernels.selection.naive import index_scores, select_topk, selected_positions
 
 H, R, P, J, D = 3, 8, 4, 5, 6
@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_the_masked_form(pieces, B, T, K):
     positions = torch.where(real, positions, T - 1)  # what is not chosen may point anywhere
     out = gathered_mqa(*ours, positions, real, R, SCALE)
     out.backward(upstream)
-    expected = mqa_absorbed(*exact, R, mask, SCALE)
+    expected = mqa_absorbed(*exact, R, as_bias(mask), SCALE)
     expected.backward(upstream)
     assert torch.allclose(out, expected, atol=1e-6)
     assert all(torch.allclose(a.grad, b.grad, atol=1e-5) for a, b in zip(ours, exact, strict=True))

@@ -10,9 +10,9 @@ from arcforge.model import attention, indexer
 from arcforge.model.moe import Router
 
 
-def half_split(x_BTHP, cos_BTP, sin_BTP):
+def half_split(x_BTHP, turns_BTP, alone=False):
     """RoPE on halves instead of neighbouring pairs."""
-    cos, sin = cos_BTP.unsqueeze(2), sin_BTP.unsqueeze(2)
+    cos, sin = turns_BTP.real.unsqueeze(2), turns_BTP.imag.unsqueeze(2)
     first, second = x_BTHP.chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
 

@@ -22,7 +22,7 @@ from arcforge.core.messages import Sampling
 from arcforge.infer.blocks import BlockPool
 from arcforge.infer.request import Output, Request
 from arcforge.infer.runner import Runner, at_last, by_length, pad
-from arcforge.infer.sampler import RequestSampler, chosen_logprobs, distribution, draw, likeliest
+from arcforge.infer.sampler import Likeliest, RequestSampler, sample
 from arcforge.infer.scheduler import Scheduler
 from arcforge.infer.speculative import Speculator, Verified
 from arcforge.model.cache import PagedCache
@@ -241,13 +241,8 @@ class Engine:
             request.prompt_logprobs += self.model.token_logprobs(hidden_ND, torch.tensor(targets)).tolist()
 
     def _sample(self, rows: list[Request], hidden_BD: Tensor) -> None:
-        logits_BV = self.runner.logits(hidden_BD)
-        samplings = [r.sampling for r in rows]
-        probs_BV = distribution(logits_BV, samplings)
-        ids_B = draw(probs_BV, [r.sampler.uniform() for r in rows])
-        logprobs = chosen_logprobs(logits_BV, probs_BV, ids_B, samplings)
-        tops = likeliest(logits_BV, probs_BV, samplings)
-        for request, token, logprob, top in zip(rows, ids_B.tolist(), logprobs, tops, strict=True):
+        ids, logprobs, tops = sample(self.runner.logits(hidden_BD), [r.sampler for r in rows])
+        for request, token, logprob, top in zip(rows, ids, logprobs, tops, strict=True):
             self._append(request, token, logprob, top)
 
     def _append_all(self, request: Request, tokens: list[Verified]) -> None:
@@ -260,7 +255,7 @@ class Engine:
             if number < len(tokens) - 1:
                 request.pending.append((verified.token, verified.hidden_D))
 
-    def _append(self, request: Request, token: int, logprob: float, top: list[tuple[int, float]]) -> bool:
+    def _append(self, request: Request, token: int, logprob: float, top: Likeliest) -> bool:
         """Record one sampled token; True when it ended the request."""
         request.tokens.append(token)
         request.logprobs.append(logprob)

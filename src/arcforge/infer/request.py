@@ -9,7 +9,7 @@ from torch import Tensor
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
 from arcforge.infer.replay import Replay
-from arcforge.infer.sampler import RequestSampler
+from arcforge.infer.sampler import Likeliest, RequestSampler
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Output:
     finish_reason: str
     prompt_tokens: int
     cached_tokens: int
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    top_logprobs: list[Likeliest] = field(default_factory=list)
     prompt_logprobs: list[float] | None = None
     replay: Replay | None = None
 
@@ -51,7 +51,7 @@ class Request:
     cached_tokens: int = 0
     logprobs: list[float] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    top_logprobs: list[Likeliest] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
     replay: Replay | None = None
     hidden_D: Tensor | None = None

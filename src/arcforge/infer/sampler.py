@@ -10,6 +10,9 @@ from torch import Tensor
 
 from arcforge.core.messages import Sampling
 
+Likeliest = list[tuple[int, float]]
+"""(id, log-probability), best first."""
+
 
 class RequestSampler:
     """The random stream of one request: its tokens do not depend on what else is in the batch (up to rounding)."""
@@ -20,6 +23,18 @@ class RequestSampler:
 
     def uniform(self) -> float:
         return self._random.random()
+
+
+def sample(logits_BV: Tensor, samplers: list[RequestSampler]) -> tuple[list[int], list[float], list[Likeliest]]:
+    """One token per row, its log-probability (`chosen_logprobs`), and the likeliest ids (`likeliest`)."""
+    samplings = [s.sampling for s in samplers]
+    if all(s.temperature == 0 and not s.logit_bias and not s.top_logprobs for s in samplings):
+        values_B1, ids_B1 = logits_BV.softmax(-1).max(-1, keepdim=True)
+        return ids_B1.flatten().tolist(), [row[0] for row in _logs(values_B1)], [[] for _ in samplings]
+    probs_BV = distribution(logits_BV, samplings)
+    ids_B = draw(probs_BV, [s.uniform() for s in samplers])
+    logprobs = chosen_logprobs(logits_BV, probs_BV, ids_B, samplings)
+    return ids_B.tolist(), logprobs, likeliest(logits_BV, probs_BV, samplings)
 
 
 def distribution(logits_BV: Tensor, samplings: list[Sampling]) -> Tensor:
@@ -54,7 +69,7 @@ def chosen_logprobs(logits_BV: Tensor, probs_BV: Tensor, ids_B: Tensor, sampling
     return [row[0] for row in _logs(_told(logits_BV, probs_BV, samplings).gather(1, ids_B[:, None]))]
 
 
-def likeliest(logits_BV: Tensor, probs_BV: Tensor, samplings: list[Sampling]) -> list[list[tuple[int, float]]]:
+def likeliest(logits_BV: Tensor, probs_BV: Tensor, samplings: list[Sampling]) -> list[Likeliest]:
     """Per row the `top_logprobs` likeliest ids with their log-probabilities as in `chosen_logprobs`; [] where none are
     asked for. Ids that the filters removed are not among them."""
     most = max((s.top_logprobs for s in samplings), default=0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from arcforge.infer.request import Request
 from arcforge.infer.runner import Runner, at_last
-from arcforge.infer.sampler import chosen_logprobs, distribution, draw, likeliest
+from arcforge.infer.sampler import Likeliest, chosen_logprobs, distribution, draw, likeliest
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Verified:
 
     token: int
     logprob: float
-    top_logprobs: list[tuple[int, float]]
+    top_logprobs: Likeliest
     hidden_D: Tensor
 
 

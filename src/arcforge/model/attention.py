@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from arcforge.kernels.attention.gathered import gathered_distribution, gathered_mqa
 from arcforge.kernels.attention.masked import masked_mha
-from arcforge.kernels.attention.naive import attention_distribution, mqa_absorbed, mqa_alone
+from arcforge.kernels.attention.naive import as_bias, attention_distribution, mqa_absorbed, mqa_alone
 from arcforge.kernels.row_tiles.naive import heads_times
 from arcforge.kernels.selection.naive import index_scores_alone, select_topk, selected_positions
 from arcforge.model.attended import Attended, Selection
@@ -182,8 +182,8 @@ class MLA(Alone):
         parts = []
         index = Index(*queries, cache.indexer_keys(self.layer)) if queries is not None else None
         for number, (start, end) in enumerate(layout.chunks()):
-            keys_BSC, mask_BTS = self._cached_keys(index, layout, cache, start, end, selection, number, chosen)
-            parts.append(mqa_absorbed(q_BTHC[:, start:end], keys_BSC, rank, mask_BTS, self.scale))
+            keys_BSC, bias_BTS = self._cached_keys(index, layout, cache, start, end, selection, number, chosen)
+            parts.append(mqa_absorbed(q_BTHC[:, start:end], keys_BSC, rank, bias_BTS, self.scale))
         attended_BTHR = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return self._out(attended_BTHR), chosen or selection
 
@@ -198,11 +198,12 @@ class MLA(Alone):
         number: int,
         chosen: Selection,
     ) -> tuple[Tensor, Tensor]:
-        """Keys and the mask over them for a chunk of queries; a single new token gathers only what is selected. What an
+        """Keys and the bias of them for a chunk of queries; a single new token gathers only what is selected. What an
         indexer selects here is added to `chosen`."""
-        mask_BTS, topk = layout.visible(start, end, self.window), self.config.index_topk
+        topk = self.config.index_topk
         if not layout.sparse or layout.span <= topk:
-            return cache.keys(self.layer), mask_BTS
+            return cache.keys(self.layer), layout.bias(start, end, self.window)
+        mask_BTS = layout.visible(start, end, self.window)
         single = layout.positions_BT.shape[1] == 1
         if index is not None:
             scores_BTS = index.scores(start, end, causal=False)
@@ -215,8 +216,8 @@ class MLA(Alone):
         assert selection is not None, "a shared layer needs the selection of the layer before"
         first, second = selection[number]
         if single:
-            return cache.selected_keys(self.layer, first[:, 0]), second
-        return cache.keys(self.layer), first
+            return cache.selected_keys(self.layer, first[:, 0]), as_bias(second)
+        return cache.keys(self.layer), as_bias(first)
 
     def _attend_alone(
         self,
@@ -248,23 +249,18 @@ class MLA(Alone):
 
     def _absorbed(self, q_nope_BTHN: Tensor, q_rope_BTHP: Tensor) -> Tensor:
         """Queries [absorbed | rope] over latents, [B, T, H, C]."""
-        up_HNR = self._up()[0]
-        if self.alone:
-            q_BTHR = heads_times(q_nope_BTHN.flatten(0, 1), up_HNR).unflatten(0, q_nope_BTHN.shape[:2])
-        else:
-            q_BTHR = torch.einsum("bthn,hnr->bthr", q_nope_BTHN, up_HNR)
+        q_BTHR = self._by_head(q_nope_BTHN, self._up()[0])
         return torch.cat((q_BTHR, q_rope_BTHP), -1)
 
     def _out(self, attended_BTHR: Tensor) -> Tensor:
         """From attended latents to the residual stream."""
-        up_HVR = self._up()[1]
-        if self.alone:
-            out_BTHV = heads_times(attended_BTHR.flatten(0, 1), up_HVR.transpose(1, 2)).unflatten(
-                0, attended_BTHR.shape[:2]
-            )
-        else:
-            out_BTHV = torch.einsum("bthr,hvr->bthv", attended_BTHR, up_HVR)
-        return self.o_proj(out_BTHV.flatten(2))
+        return self.o_proj(self._by_head(attended_BTHR, self._up()[1].transpose(1, 2)).flatten(2))
+
+    def _by_head(self, x_BTHK: Tensor, w_HKO: Tensor) -> Tensor:
+        """Every head times its own matrix, [B, T, H, O]."""
+        x_NHK = x_BTHK.flatten(0, 1)
+        out_NHO = heads_times(x_NHK, w_HKO) if self.alone else torch.bmm(x_NHK.transpose(0, 1), w_HKO).transpose(0, 1)
+        return out_NHO.unflatten(0, x_BTHK.shape[:2])
 
     def _up(self) -> tuple[Tensor, Tensor]:
         """W_UK [H, N, R] and W_UV [H, V, R]."""
@@ -282,12 +278,12 @@ class MLA(Alone):
         c, (B, T, _) = self.config, q_latent_BTR.shape
         q_BTHK = self.q_b_proj(q_latent_BTR).view(B, T, c.num_attention_heads, c.qk_head_dim)
         q_nope, q_rope = q_BTHK.split((c.qk_nope_head_dim, c.qk_rope_head_dim), -1)
-        return q_nope, rotate(q_rope, layout.cos_BTP, layout.sin_BTP)
+        return q_nope, rotate(q_rope, layout.turns_BTP, self.alone)
 
     def _latents(self, x_BTD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         c = self.config
         latent, k_rope = self.kv_a_proj_with_mqa(x_BTD).split((c.kv_lora_rank, c.qk_rope_head_dim), -1)
-        k_rope_BTP = rotate(k_rope.unsqueeze(2), layout.cos_BTP, layout.sin_BTP).squeeze(2)
+        k_rope_BTP = rotate(k_rope.unsqueeze(2), layout.turns_BTP, self.alone).squeeze(2)
         return self.kv_a_layernorm(latent), k_rope_BTP
 
     def _expand(self, latent_BTR: Tensor, k_rope_BTP: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,5 +45,5 @@ class GQA(nn.Module):
     def _rotated(self, x_BTX: Tensor, layout: Layout) -> Tensor:
         c = self.config
         nope, rope_BTHP = x_BTX.unflatten(-1, (-1, c.qk_head_dim)).split((c.qk_nope_head_dim, c.qk_rope_head_dim), -1)
-        rope_BTHP = rotate(rope_BTHP, layout.cos_BTP, layout.sin_BTP)
+        rope_BTHP = rotate(rope_BTHP, layout.turns_BTP)
         return torch.cat((nope.transpose(1, 2), rope_BTHP.transpose(1, 2)), -1)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from arcforge.kernels.attention.gathered import gathered_index_scores
 from arcforge.kernels.selection.naive import index_scores
 from arcforge.model.config import ModelConfig
-from arcforge.model.layers import Layout, Linear, rotate
+from arcforge.model.layers import Alone, Layout, Linear, rotate
 
 
-class Indexer(nn.Module):
+class Indexer(Alone):
     """Scores every visible key for every query; reads detached inputs, so the language loss never reaches it."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -40,7 +40,7 @@ class Indexer(nn.Module):
 
     def _rotate(self, x_BTHD: Tensor, layout: Layout) -> Tensor:
         rope, rest = x_BTHD.split((self.rope, self.dims - self.rope), -1)
-        return torch.cat((rotate(rope, layout.cos_BTP, layout.sin_BTP), rest), -1)
+        return torch.cat((rotate(rope, layout.turns_BTP, self.alone), rest), -1)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arcforge.core.documents import SHARED
+from arcforge.kernels.attention.naive import as_bias
 from arcforge.kernels.rms_norm.naive import rms_norm
 from arcforge.kernels.row_tiles.naive import in_tiles, rows_times
 from arcforge.kernels.swiglu.naive import swiglu_mlp
@@ -73,21 +74,21 @@ STRETCH = 64
 class Layout:
     """What every block of one forward needs to know, built once per batch.
 
-    positions_BT: int64 rope positions of the T queries. cos/sin_BTP: float32, P = qk_rope_head_dim / 2. documents_BT: the
+    positions_BT: int64 rope positions of the T queries. turns_BTP: `rope_turns` of them, P = qk_rope_head_dim / 2. documents_BT: the
     queries are the keys too, each sees those before it of its own document, a run of equal ids (or of the shared prefix);
     None: the keys lie in a cache, key s at position s, `span` of them. sparse: attention reads only the indexer's top-k.
     indexer_loss: also compute KL(p || softmax(I)) for the indexer. score_bytes: budget of a float32 [B, queries, keys] matrix.
     """
 
     positions_BT: Tensor
-    cos_BTP: Tensor
-    sin_BTP: Tensor
+    turns_BTP: Tensor
     documents_BT: Tensor | None
     span: int
     sparse: bool = False
     indexer_loss: bool = False
     score_bytes: int = SCORE_BYTES
     _masks: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
+    _biases: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
 
     @property
     def cached(self) -> bool:
@@ -153,6 +154,16 @@ class Layout:
             self._masks[start, end, window] = mask_BTS
         return mask_BTS
 
+    def bias(self, start: int, end: int, window: int = 0) -> Tensor:
+        """`visible` as float32 to add to scores, 0 or very low; kept in the same way."""
+        key = (start, end, window)
+        known = self._biases.get(key)
+        if known is None:
+            known = as_bias(self.visible(start, end, window))
+            if self.fits:
+                self._biases[key] = known
+        return known
+
     def _visible(self, start: int, end: int, window: int) -> Tensor:
         queries_BT1 = self.positions_BT[:, start:end, None]
         keys = torch.arange(self.keys_of(end), device=self.positions_BT.device)
@@ -167,32 +178,36 @@ class Layout:
         return allowed_BTS & (queries_BT1 - positions_BS[:, None] < window) if window else allowed_BTS
 
 
-def rope_angles(positions_BT: Tensor, dims: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin, float32 [B, T, dims / 2]."""
+def rope_turns(positions_BT: Tensor, dims: int, theta: float) -> Tensor:
+    """What RoPE turns each pair of dimensions by, as complex numbers of length 1, complex64 [B, T, dims / 2]."""
     inverse = 1.0 / (theta ** (torch.arange(0, dims, 2, dtype=torch.float32, device=positions_BT.device) / dims))
     angles = positions_BT[..., None].float() * inverse
-    return angles.cos(), angles.sin()
+    return torch.complex(angles.cos(), angles.sin())
 
 
 class RopeTable:
-    """Angles by position, computed once: on a CPU the last bit of a cosine may depend on how many are asked for."""
+    """Turns by position, computed once: on a CPU the last bit of a cosine may depend on how many are asked for."""
 
     def __init__(self, dims: int, theta: float) -> None:
         self._dims, self._theta = dims, theta
-        self._cos_NP = self._sin_NP = torch.empty(0)
+        self._turns_NP = torch.empty(0, dtype=torch.complex64)
 
-    def at(self, positions_BT: Tensor, span: int) -> tuple[Tensor, Tensor]:
-        """`rope_angles` of positions below `span`."""
-        if len(self._cos_NP) < span or self._cos_NP.device != positions_BT.device:
+    def at(self, positions_BT: Tensor, span: int) -> Tensor:
+        """`rope_turns` of positions below `span`."""
+        if len(self._turns_NP) < span or self._turns_NP.device != positions_BT.device:
             length = max(1024, 1 << (span - 1).bit_length())
-            self._cos_NP, self._sin_NP = rope_angles(
-                torch.arange(length, device=positions_BT.device), self._dims, self._theta
-            )
-        return self._cos_NP[positions_BT], self._sin_NP[positions_BT]
+            self._turns_NP = rope_turns(torch.arange(length, device=positions_BT.device), self._dims, self._theta)
+        return self._turns_NP[positions_BT]
 
 
-def rotate(x_BTHP: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
-    """Interleaved RoPE on [B, T, H, P]; the result is written de-interleaved, for queries and keys alike."""
-    cos, sin = cos_BTP.unsqueeze(2).to(x_BTHP.dtype), sin_BTP.unsqueeze(2).to(x_BTHP.dtype)
-    even, odd = x_BTHP[..., 0::2], x_BTHP[..., 1::2]
-    return torch.cat((even * cos - odd * sin, odd * cos + even * sin), -1)
+def rotate(x_BTHP: Tensor, turns_BTP: Tensor, alone: bool = False) -> Tensor:
+    """Interleaved RoPE on [B, T, H, P]: neighbours are the parts of a complex number. alone: every operation is rounded by
+    itself, so that the result does not depend on how many there are."""
+    turns_BT1P = turns_BTP.unsqueeze(2)
+    pairs = x_BTHP.float().unflatten(-1, (-1, 2))
+    if alone:
+        (even, odd), cos, sin = pairs.unbind(-1), turns_BT1P.real, turns_BT1P.imag
+        turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * turns_BT1P)
+    return turned.flatten(-2).to(x_BTHP.dtype)

@@ -14,7 +14,7 @@ from arcforge.model.cache import BLOCK, CacheView, PagedCache
 from arcforge.model.config import AttentionType, ModelConfig
 from arcforge.model.gdn import GatedDeltaNet, SimpleGDN
 from arcforge.model.gqa import GQA
-from arcforge.model.layers import SCORE_BYTES, STRETCH, Alone, Layout, Linear, RMSNorm, RopeTable, SwiGLU, rope_angles
+from arcforge.model.layers import SCORE_BYTES, STRETCH, Alone, Layout, Linear, RMSNorm, RopeTable, SwiGLU, rope_turns
 from arcforge.model.moe import MoE, Router
 
 ATTENTION: dict[AttentionType, type[MLA] | type[GQA] | type[GatedDeltaNet]] = {
@@ -123,10 +123,10 @@ class GlmMoeDsa(Alone):
         """
         if positions_BT is None:
             positions_BT = torch.arange(document_ids_BT.shape[1], device=document_ids_BT.device)[None]
-        cos, sin = rope_angles(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
+        turns_BTP = rope_turns(positions_BT, self.config.qk_rope_head_dim, self.config.rope_theta)
         positions_BT = positions_BT.expand(document_ids_BT.shape)
         span, budget = document_ids_BT.shape[1], self.score_bytes
-        return Layout(positions_BT, cos, sin, document_ids_BT, span, sparse, indexer_loss, budget)
+        return Layout(positions_BT, turns_BTP, document_ids_BT, span, sparse, indexer_loss, budget)
 
     def forward(self, ids_BT: Tensor, layout: Layout) -> Features:
         """ids: int64 [B, T]. Logits are `lm_head(hidden)`; the caller applies it where it needs it."""
@@ -175,8 +175,8 @@ class GlmMoeDsa(Alone):
             missing = -tables_BX.shape[1] % (STRETCH // BLOCK)
             tables_BX = torch.cat((tables_BX, tables_BX[:, -1:].expand(-1, missing)), 1)
         view = CacheView(cache, tables_BX, positions_BT)
-        cos, sin = self._rope.at(positions_BT, view.span)
-        layout = Layout(positions_BT, cos, sin, None, view.span, sparse=True, score_bytes=self.score_bytes)
+        turns_BTP = self._rope.at(positions_BT, view.span)
+        layout = Layout(positions_BT, turns_BTP, None, view.span, sparse=True, score_bytes=self.score_bytes)
         return view, layout
 
     def routers(self) -> list[Router]:

@@ -38,15 +38,23 @@ def attention_distribution(q_BHTK: Tensor, k_BHSK: Tensor, mask_BTS: Tensor, sca
     return result_BTS.masked_fill_(~mask_BTS, 0.0)
 
 
-def mqa_absorbed(q_BTHC: Tensor, keys_BSC: Tensor, rank: int, mask_BTS: Tensor, scale: float) -> Tensor:
+def as_bias(mask: Tensor) -> Tensor:
+    """A boolean mask as float32 to add to scores: 0, or so low that nothing is left of the key after the softmax."""
+    return torch.where(mask, 0.0, torch.finfo(torch.float32).min / 2)
+
+
+def mqa_absorbed(q_BTHC: Tensor, keys_BSC: Tensor, rank: int, bias_BTS: Tensor, scale: float) -> Tensor:
     """Absorbed MQA form for decoding over the latent cache; returns the attended latents [B, T, H, R].
 
     C = R + P: queries are [absorbed | rope], keys [latent | rope]; the latents (the first `rank` columns) are the values.
+    bias: `as_bias` of what each query may see.
     """
     B, T, H, C = q_BTHC.shape
-    scores_BTHS = torch.bmm(q_BTHC.reshape(B, T * H, C), keys_BSC.transpose(1, 2)).view(B, T, H, -1).float() * scale
-    scores_BTHS = scores_BTHS.masked_fill(~mask_BTS.unsqueeze(2), torch.finfo(torch.float32).min)
-    probs_BXS = scores_BTHS.softmax(-1).to(keys_BSC.dtype).view(B, T * H, -1)
+    bias_BXS = bias_BTS if T == 1 else bias_BTS.unsqueeze(2).expand(-1, -1, H, -1).reshape(B, T * H, -1)
+    scores_BXS = torch.baddbmm(
+        bias_BXS.to(q_BTHC.dtype), q_BTHC.reshape(B, T * H, C), keys_BSC.transpose(1, 2), alpha=scale
+    )
+    probs_BXS = scores_BXS.float().softmax(-1).to(keys_BSC.dtype)
     return torch.bmm(probs_BXS, keys_BSC[..., :rank]).view(B, T, H, rank)
 
 

@@ -16,6 +16,10 @@ from arcforge.kernels.row_tiles.naive import in_tiles
 from arcforge.kernels.swiglu.naive import swiglu_backward
 
 
+FEW = 8
+"""Pairs of a token and an expert that are computed one by one: sorting them costs more than reading an expert twice."""
+
+
 def routed_experts(
     x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EID: Tensor, down_EDI: Tensor
 ) -> Tensor:
@@ -23,6 +27,8 @@ def routed_experts(
 
     The weight is applied after the down projection (GLM-5 checkpoints' order of operations).
     """
+    if not torch.is_grad_enabled() and experts_NK.numel() <= FEW:
+        return _few(x_ND, weights_NK, experts_NK, gate_up_EID, down_EDI)
     return _RoutedExperts.apply(x_ND, weights_NK, experts_NK, gate_up_EID, down_EDI)  # type: ignore[return-value]
 
 
@@ -45,6 +51,15 @@ def routed_experts_alone(
             out_PD[rows] = in_tiles(x_PD[rows], mlp)
     out_PD *= weights_NK.flatten()[order_P].unsqueeze(-1).to(x_ND.dtype)
     return _summed(out_PD, order_P, experts_NK.shape)
+
+
+def _few(x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EID: Tensor, down_EDI: Tensor) -> Tensor:
+    rows = []
+    for x_D, weights_K, experts in zip(x_ND.unsqueeze(1), weights_NK.to(x_ND.dtype), experts_NK.tolist(), strict=True):
+        inner = [F.linear(x_D, gate_up_EID[expert]).chunk(2, -1) for expert in experts]
+        outs = [F.linear(F.silu(gate) * up, down_EDI[e]) for (gate, up), e in zip(inner, experts, strict=True)]
+        rows.append(weights_K.unsqueeze(0) @ torch.cat(outs))
+    return torch.cat(rows)
 
 
 class _RoutedExperts(torch.autograd.Function):
@@ -91,9 +106,9 @@ def _sorted(experts_NK: Tensor, count: int) -> tuple[Tensor, list[slice]]:
 def _each(rows_PX: Tensor, matrices_EXY: Tensor, rows_of: list[slice]) -> Tensor:
     """Every row times its expert's matrix, [P, Y]."""
     out_PY = rows_PX.new_empty(len(rows_PX), matrices_EXY.shape[-1])
-    for matrix_XY, rows in zip(matrices_EXY.unbind(), rows_of, strict=True):
+    for expert, rows in enumerate(rows_of):
         if rows.stop > rows.start:
-            torch.mm(rows_PX[rows], matrix_XY, out=out_PY[rows])
+            torch.mm(rows_PX[rows], matrices_EXY[expert], out=out_PY[rows])
     return out_PY
 
 

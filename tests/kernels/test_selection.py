@@ -50,13 +50,15 @@ def test_queries_with_at_most_k_allowed_keys_keep_them_all(allowed_keys):
 
 
 @pytest.mark.parametrize("levels", [1, 3, 10_000])
-@pytest.mark.parametrize("topk", [1, 4, 20, 21])
-def test_positions_for_decoding_are_the_same_choice(levels, topk):
+@pytest.mark.parametrize(("keys", "topk"), [(21, 1), (21, 4), (21, 20), (21, 21), (83, 1), (83, 4), (83, 5)])
+def test_positions_for_decoding_are_the_same_choice(levels, keys, topk):
+    """Keys that no group's end falls together with, from none allowed to all of them."""
     generator = torch.Generator().manual_seed(levels)
-    scores = torch.randint(0, levels, (40, 21), generator=generator).float()
-    allowed = torch.rand(40, 21, generator=generator) < torch.linspace(0, 1, 40)[:, None]
+    scores = torch.randint(0, levels, (40, keys), generator=generator).float()
+    allowed = torch.rand(40, keys, generator=generator) < torch.linspace(0, 1, 40)[:, None]
     positions, real = selected_positions(scores, allowed, topk)
     assert positions.shape == real.shape == (40, topk)
+    assert 0 <= int(positions.min()) and int(positions.max()) < keys, "also where nothing real stands"
     expected = sorted_choice(scores[None], allowed[None], topk)[0]
     for row, chosen, flags in zip(expected, positions, real, strict=True):
         assert sorted(chosen[flags].tolist()) == row.nonzero().flatten().tolist()

@@ -83,8 +83,9 @@ class _GatheredMQA(torch.autograd.Function):
             dprobs = torch.bmm(up, gathered[..., :rank].transpose(1, 2)).float()
             dscores = (probs * (dprobs - inner_NH1[piece]) * scale).to(gathered.dtype)
             dq_NHC[piece] = torch.bmm(dscores, gathered)
-            dgathered = torch.bmm(dscores.transpose(1, 2), q_NHC[piece])
-            dgathered[..., :rank] += torch.bmm(probs.to(gathered.dtype).transpose(1, 2), up)
+            # Keys get their part of the scores, latents (as values) that of the outputs too: one product, written once.
+            both = torch.cat((dscores, probs.to(gathered.dtype)), 1).transpose(1, 2)
+            dgathered = torch.bmm(both, torch.cat((q_NHC[piece], F.pad(up, (0, keys_XC.shape[-1] - rank))), 1))
             # The backward of an embedding adds rows up by index, in parallel; index_add_ does not.
             dkeys_XC += torch.ops.aten.embedding_dense_backward(dgathered, flat_NK[piece], keys_XC.shape[0], -1, False)
         return dq_NHC.view_as(q_BTHC), dkeys_XC.view_as(keys_BSC), None, None, None, None

@@ -15,7 +15,6 @@ from torch import Tensor
 from arcforge.kernels.row_tiles.naive import in_tiles
 from arcforge.kernels.swiglu.naive import swiglu_backward
 
-
 FEW = 8
 """Pairs of a token and an expert that are computed one by one: sorting them costs more than reading an expert twice."""
 

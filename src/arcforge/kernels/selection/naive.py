@@ -69,14 +69,33 @@ def selected_positions(scores_BTS: Tensor, allowed_BTS: Tensor, topk: int) -> tu
     """The same choice as positions [B, T, K] with a mask [B, T, K] of the real ones, K = min(topk, S): what is gathered."""
     topk = min(topk, scores_BTS.shape[-1])
     masked_BTS = scores_BTS.masked_fill(~allowed_BTS, float("-inf"))
-    values_BTK, positions_BTK = masked_BTS.topk(topk, dim=-1)
-    kth_BT1 = values_BTK[..., -1:]
-    crowded_BT = ((masked_BTS >= kth_BT1) & allowed_BTS).sum(-1, dtype=torch.int32) > topk
+    values_BTK, positions_BTK = _highest(masked_BTS, topk)
+    kth_BT1 = values_BTK.amin(-1, keepdim=True)
+    crowded_BT = ((masked_BTS >= kth_BT1).sum(-1, dtype=torch.int32) > topk) & (kth_BT1.squeeze(-1) > float("-inf"))
     if crowded_BT.any():
         chosen_NS = _break_ties(masked_BTS[crowded_BT], kth_BT1[crowded_BT], topk)
         positions_BTK[crowded_BT] = chosen_NS.nonzero()[:, 1].view(-1, topk)
         values_BTK[crowded_BT] = 0.0
     return positions_BTK, values_BTK > float("-inf")
+
+
+def _highest(scores_BTS: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest and where they stand, in any order. In long rows on a CPU only the k groups with the highest members are
+    looked into: they hold k scores that reach the k-th."""
+    if scores_BTS.is_cuda or scores_BTS.shape[-1] < 2 * GROUP * k:
+        return scores_BTS.topk(k, dim=-1, sorted=False)
+    best_BTK, members_BTN = _best_groups(scores_BTS, k)
+    values_BTK, places_BTK = members_BTN.topk(k, dim=-1, sorted=False)
+    positions_BTK = best_BTK.gather(-1, places_BTK // GROUP) * GROUP + places_BTK % GROUP
+    return values_BTK, positions_BTK.clamp_(max=scores_BTS.shape[-1] - 1)
+
+
+def _best_groups(scores_BTS: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k groups with the highest members, and all members of those, [B, T, k * GROUP]; past the end of a row: -inf."""
+    padded = F.pad(scores_BTS, (0, -scores_BTS.shape[-1] % GROUP), value=float("-inf"))
+    groups_BTGX = padded.unflatten(-1, (-1, GROUP))
+    best_BTK = groups_BTGX.amax(-1).topk(k, dim=-1, sorted=False).indices
+    return best_BTK, groups_BTGX.gather(-2, best_BTK.unsqueeze(-1).expand(*best_BTK.shape, GROUP)).flatten(-2)
 
 
 def _kth_highest(scores_BTS: Tensor, k: int) -> Tensor:
@@ -86,10 +105,7 @@ def _kth_highest(scores_BTS: Tensor, k: int) -> Tensor:
         return scores_BTS.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
     scores_BTS = scores_BTS.detach()
     if scores_BTS.shape[-1] >= 2 * GROUP * k:
-        padded = F.pad(scores_BTS, (0, -scores_BTS.shape[-1] % GROUP), value=float("-inf"))
-        groups_BTGX = padded.unflatten(-1, (-1, GROUP))
-        best_BTK = groups_BTGX.amax(-1).topk(k, dim=-1, sorted=False).indices
-        scores_BTS = groups_BTGX.gather(-2, best_BTK.unsqueeze(-1).expand(*best_BTK.shape, GROUP)).flatten(-2)
+        _, scores_BTS = _best_groups(scores_BTS, k)
     place = scores_BTS.shape[-1] - k
     return torch.from_numpy(np.partition(scores_BTS.numpy(), place)[..., place : place + 1])
 

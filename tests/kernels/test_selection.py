@@ -58,7 +58,7 @@ def test_positions_for_decoding_are_the_same_choice(levels, keys, topk):
     allowed = torch.rand(40, keys, generator=generator) < torch.linspace(0, 1, 40)[:, None]
     positions, real = selected_positions(scores, allowed, topk)
     assert positions.shape == real.shape == (40, topk)
-    assert 0 <= int(positions.min()) and int(positions.max()) < keys, "also where nothing real stands"
+    assert int(positions.min()) >= 0 and int(positions.max()) < keys, "also where nothing real stands"
     expected = sorted_choice(scores[None], allowed[None], topk)[0]
     for row, chosen, flags in zip(expected, positions, real, strict=True):
         assert sorted(chosen[flags].tolist()) == row.nonzero().flatten().tolist()

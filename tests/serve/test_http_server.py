@@ -19,9 +19,10 @@ from toy_engine import CAPACITY, ToyEngine, client, serving, until
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
+from arcforge.serve.limits import Limits
 from arcforge.serve.listener import bind
 from arcforge.serve.loop import EngineLoop
-from arcforge.serve.server import Limits, build_app
+from arcforge.serve.server import build_app
 
 ENDLESS = 1_000_000
 
@@ -60,6 +61,7 @@ def test_generate_speaks_the_wire_format(http: httpx.Client) -> None:
             "finish_reason": {"type": "stop", "matched": 7},
             "output_token_logprobs": [[-1.0, 5, None], [-1.0, 6, None], [-1.0, 7, None]],
             "weight_versions": [{"version": 0, "start": 0, "end": 3}],
+            "weight_version": "0",
             "prompt_tokens": 4,
             "completion_tokens": 3,
             "cached_tokens": 2,
@@ -86,28 +88,31 @@ def test_score_reward_and_models(http: httpx.Client, engine: ToyEngine) -> None:
 
 
 BAD = {
-    "": "not JSON",
-    "[1]": "not a JSON object",
-    '{"input_ids": []}': "input_ids: a non-empty list",
-    '{"input_ids": "1 2"}': "input_ids: a non-empty list",
-    '{"input_ids": [1, true]}': "every token id is an integer",
-    '{"input_ids": [1, 2.0]}': "every token id is an integer",
+    "": "the request body: Field required",
+    "{": "the request body is not JSON",
+    "[1]": "the request body: Input should be a valid dictionary",
+    '{"input_ids": []}': "input_ids: List should have at least 1 item",
+    '{"input_ids": "1 2"}': "input_ids: Input should be a valid list",
+    '{"input_ids": [1, true]}': "input_ids[1]: Input should be a valid integer",
+    '{"input_ids": [1, 2.0]}': "input_ids[1]: Input should be a valid integer",
     '{"input_ids": [1, 5000]}': "outside 0..",
     '{"input_ids": [-1]}': "outside 0..",
-    '{"input_ids": [1], "sampling_params": 3}': "sampling_params: an object",
-    '{"input_ids": [1], "sampling_params": {"max_tokens": 3}}': "unknown key max_tokens",
-    '{"input_ids": [1], "sampling_params": {"max_new_tokens": 0}}': "max_new_tokens: 0 is not in",
-    '{"input_ids": [1], "sampling_params": {"max_new_tokens": 1.5}}': "a whole number",
-    '{"input_ids": [1], "sampling_params": {"temperature": "hot"}}': "temperature: a number",
-    '{"input_ids": [1], "sampling_params": {"temperature": NaN}}': "temperature: nan is not in",
-    '{"input_ids": [1], "sampling_params": {"seed": 1' + "0" * 400 + "}}": "seed: 1000",
-    '{"input_ids": [1], "sampling_params": {"temperature": -1}}': "temperature: -1 is not in",
-    '{"input_ids": [1], "sampling_params": {"top_p": 0}}': "top_p: 0 is not in",
-    '{"input_ids": [1], "sampling_params": {"top_k": 5}}': "top_k: 5 is not supported",
+    '{"input_ids": [1], "sampling_params": 3}': "sampling_params: Input should be a valid dictionary",
+    '{"input_ids": [1], "sampling_params": {"max_tokens": 3}}': "sampling_params.max_tokens: Extra inputs",
+    '{"input_ids": [1], "sampling_params": {"max_new_tokens": -1}}': "max_new_tokens: Input should be greater",
+    '{"input_ids": [1], "sampling_params": {"max_new_tokens": 1.5}}': "max_new_tokens: Input should be a valid integer",
+    '{"input_ids": [1], "sampling_params": {"temperature": "hot"}}': "temperature: Input should be a valid number",
+    '{"input_ids": [1], "sampling_params": {"temperature": NaN}}': "temperature: Input should be a finite number",
+    '{"input_ids": [1], "sampling_params": {"seed": 1' + "0" * 400 + "}}": "seed: Input should be less than",
+    '{"input_ids": [1], "sampling_params": {"temperature": -1}}': "temperature: Input should be greater than or equal",
+    '{"input_ids": [1], "sampling_params": {"top_p": 0}}': "top_p: Input should be greater than 0",
+    '{"input_ids": [1], "sampling_params": {"frequency_penalty": 1.5}}': "frequency_penalty: Value error, not supported",
+    '{"input_ids": [1], "sampling_params": {"logit_bias": {"a": 1}}}': "logit_bias: its keys are token ids",
     '{"input_ids": [1], "sampling_params": {"stop_token_ids": [999]}}': "stop_token_ids: a token id is outside",
-    '{"input_ids": [1], "rid": 4}': "rid: a string",
+    '{"input_ids": [1], "rid": 4}': "rid: Input should be a valid string",
+    '{"input_ids": [1], "text": "hello"}': "text: Value error, not supported here",
     json.dumps({"input_ids": [1] * CAPACITY}): "do not fit",
-    "[" * 50_000: "not JSON",
+    "[" * 50_000: "There was an error parsing the body",
 }
 
 
@@ -125,8 +130,10 @@ def test_a_bad_request_gets_400_and_one_message(http: httpx.Client, body: str) -
     [
         ("/score", {}, "one of input_ids and batch"),
         ("/score", {"batch": [[1], []]}, "batch[1]"),
-        ("/reward", {}, "ids: a non-empty list of lists"),
-        ("/pause", {}, "mode: keep, wait or abort"),
+        ("/reward", {}, "ids: Field required"),
+        ("/reward", {"ids": []}, "ids: a non-empty list of lists"),
+        ("/pause", {}, "mode: Field required"),
+        ("/pause", {"mode": "later"}, "mode: Input should be 'keep', 'wait' or 'abort'"),
         ("/update_weights", {"version": 1}, "folder"),
         ("/update_weights", {"folder": "/nowhere/at/all", "version": 1}, "no such checkpoint folder"),
         ("/update_weights", {"folder": "/"}, "version"),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import io
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from toy_engine import client, until
 
@@ -141,6 +146,114 @@ def test_chat_over_a_real_model(served: Served) -> None:
     events = [httpx.Response(200, content=line.removeprefix("data: ")).json() for line in lines[:-1]]
     streamed = [i for event in events for choice in event["choices"] for i in choice.get("token_ids", ())]
     assert streamed == answer["choices"][0]["token_ids"]
+
+
+def test_supplied_ids_get_the_same_log_probabilities_from_both_token_apis(served: Served) -> None:
+    """Nothing is sampled; the training form of the model agrees to 1e-4."""
+    ids = [(7 * i) % 200 + 20 for i in range(60)]
+    with client(served.url) as http:
+        scored = http.post("/score", json={"input_ids": ids}).json()["logprobs"]
+        params = {"max_new_tokens": 0}
+        body = {"input_ids": ids, "sampling_params": params, "logprob_start_len": 0}
+        for _ in range(2):  # the second time they are in the prefix cache
+            sglang = http.post("/generate", json=body).json()
+            told = sglang["meta_info"]["input_token_logprobs"]
+            assert sglang["output_ids"] == [] and [i for _, i, _ in told] == ids and told[0][0] is None
+            assert [p for p, _, _ in told[1:]] == pytest.approx(scored, abs=1e-4)
+        params = {"max_tokens": 0, "prompt_logprobs": 0}
+        vllm = http.post("/inference/v1/generate", json={"token_ids": ids, "sampling_params": params}).json()
+        assert vllm["choices"][0]["token_ids"] == [] and vllm["prompt_logprobs"][0] is None
+        assert [row[str(i)]["logprob"] for row, i in zip(vllm["prompt_logprobs"][1:], ids[1:])] == pytest.approx(
+            scored, abs=1e-4
+        )
+
+
+def test_both_token_apis_sample_the_same_and_tell_what_every_token_read(served: Served) -> None:
+    def array(text: str) -> np.ndarray:
+        return np.load(io.BytesIO(base64.b64decode(text)))
+
+    wanted = {"return_routed_experts": True, "return_indexer_topk": True}
+    common = {"temperature": 0.8, "top_k": 20, "min_p": 0.01, "seed": 3, "logit_bias": {"5": -100.0}}
+    with client(served.url) as http:
+        params = {**common, "max_new_tokens": 30, "stop_token_ids": []}
+        body = {"input_ids": PROMPT, "sampling_params": params, "top_logprobs_num": 3, **wanted}
+        sglang = http.post("/generate", json=body).json()
+        params = {**common, "max_tokens": 30, "ignore_eos": True, "logprobs": 3}
+        body = {"token_ids": PROMPT, "sampling_params": params, "request_id": "mine", **wanted}
+        vllm = http.post("/inference/v1/generate", json=body).json()
+    choice, meta = vllm["choices"][0], sglang["meta_info"]
+    assert (
+        vllm["request_id"] == "mine" and choice["token_ids"] == sglang["output_ids"] and 5 not in sglang["output_ids"]
+    )
+    entries = choice["logprobs"]["content"]
+    assert [e["token"] for e in entries] == [f"token_id:{i}" for i in choice["token_ids"]]
+    assert [e["logprob"] for e in entries] == pytest.approx([p for p, _, _ in meta["output_token_logprobs"]], abs=1e-5)
+    assert all(e["rank"] is None or e["top_logprobs"][e["rank"] - 1]["token_id"] == e["token_id"] for e in entries)
+    assert [len(top) for top in meta["output_top_logprobs"]] == [3] * 30
+    length = len(PROMPT) + 30 - 1
+    for told in (choice, meta):
+        experts, selected = array(told["routed_experts"]), array(told["indexer_topk"])
+        assert experts.shape == (length, 1, 2) and experts.max() < 4
+        assert selected.shape == (length, 2, 16)
+        assert all(row.max() <= t for t, row in enumerate(selected)) and (selected[-1] >= 0).all()
+
+
+def test_streamed_tokens_are_those_of_one_answer(served: Served) -> None:
+    params = {"max_new_tokens": 25, "stop_token_ids": [], "seed": 4}
+    with client(served.url) as http:
+        whole = http.post("/generate", json={"input_ids": PROMPT, "sampling_params": params}).json()
+        body = {"input_ids": PROMPT, "sampling_params": params, "stream": True}
+        with http.stream("POST", "/generate", json=body) as response:
+            lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+        assert lines.pop() == "[DONE]"
+        pieces = [json.loads(line) for line in lines]
+        assert [i for piece in pieces for i in piece["output_ids"]] == whole["output_ids"] and len(pieces) > 5
+        assert [piece["meta_info"]["finish_reason"] for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+        assert pieces[-1]["meta_info"]["finish_reason"] == {"type": "length"}
+        assert pieces[-1]["meta_info"]["completion_tokens"] == 25
+        samples = http.post("/generate", json={"input_ids": PROMPT, "sampling_params": {**params, "n": 3}}).json()
+        assert samples[0]["output_ids"] == whole["output_ids"] and len({str(s["output_ids"]) for s in samples}) == 3
+
+
+def test_two_hundred_clients_on_a_small_cache_and_some_that_leave(checkpoints: list[Path], tmp_path: Path) -> None:
+    """They queue and are preempted; none is lost, and those that hang up leave no block behind."""
+    options = ["--port", "0", "--max-length", "128", "--max-running", "16", "--cache-tokens", "512", "--drafts", "2"]
+    command = [sys.executable, "-m", "arcforge.serve.main", str(checkpoints[0]), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    async def ask(http: httpx.AsyncClient, i: int) -> int | None:
+        params = {"max_new_tokens": 20 + i % 60, "stop_token_ids": [], "seed": i}
+        body = {"input_ids": [20 + (i * k) % 200 for k in range(1, 3 + i % 40)], "sampling_params": params}
+        if i % 5:
+            answer = await http.post("/generate", json=body)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["output_ids"]) == min(20 + i % 60, 128)
+            return 1
+        with contextlib.suppress(httpx.TimeoutException):
+            await http.post("/generate", json=body, timeout=0.2)
+        return None
+
+    async def scenario(url: str) -> None:
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False) as http:
+            answers = await asyncio.gather(*(ask(http, i) for i in range(200)))
+            assert sum(a or 0 for a in answers) == 160
+            async with asyncio.timeout(20):
+                while (await http.get("/health")).json()["running"]:
+                    await asyncio.sleep(0.05)
+            lines = dict(
+                line.rsplit(" ", 1) for line in (await http.get("/metrics")).text.splitlines() if line[0] != "#"
+            )
+            assert float(lines["arcforge_engine_cache_used"]) == 0.0
+            assert float(lines["arcforge_engine_preemptions"]) > 0
+            assert float(lines["arcforge_request_seconds_count"]) >= 160
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            asyncio.run(scenario(process.stdout.readline().split()[1]))
+        finally:
+            process.kill()
 
 
 def test_new_weights_take_over_a_running_request(served: Served, checkpoints: list[Path]) -> None:

@@ -29,6 +29,11 @@ class ToyOutput:
     finish_reason: str
     prompt_tokens: int
     cached_tokens: int
+    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    prompt_logprobs: list[float] | None = None
+    replay: None = None
+    seconds: float = 0.0
+    first_seconds: float = 0.0
 
 
 @dataclass
@@ -51,7 +56,7 @@ class ToyEngine:
         self.gate.set()
         self.failing = False
         self.batches: list[int] = []
-        self.owner = 0
+        self.owner = self.flushed = 0
         self._queue: dict[str, Job] = {}
         self._running: dict[str, Job] = {}
         self._results: dict[str, ToyOutput] = {}
@@ -84,8 +89,20 @@ class ToyEngine:
             self._running[request_id] = self._queue.pop(request_id)
         return [request_id for request_id, job in list(self._running.items()) if self._advance(request_id, job)]
 
-    def result(self, request_id: str) -> ToyOutput:
-        return self._results.pop(request_id)
+    def result(self, request_id: str, start: int = 0) -> ToyOutput:
+        output = self._results.pop(request_id)
+        output.spans = after(output.spans, start)
+        return output
+
+    def partial(self, request_id: str, start: int) -> ToyOutput | None:
+        job = self._running.get(request_id)
+        if job is None or job.sampled <= start:
+            return None
+        return ToyOutput(after(job.spans, start), "", len(job.prompt), len(job.prompt) // 2)
+
+    def flush(self) -> None:
+        self._owned()
+        self.flushed += 1
 
     def abort(self, request_id: str) -> None:
         self._owned()
@@ -104,8 +121,9 @@ class ToyEngine:
             raise UserError("this checkpoint has no scalar head; serve a reward model")
         return [float(sum(ids)) for ids in batch]
 
-    def update_weights(self, folder: Path, version: int) -> None:
+    def update_weights(self, source: Path | str, version: int) -> None:
         self._owned()
+        folder = Path(source)
         if not (folder / "config.json").exists():
             raise UserError(f"{folder}: no config.json")
         self.version = version
@@ -130,6 +148,17 @@ class ToyEngine:
         """Fails the test when a second thread touches the engine."""
         self.owner = self.owner or threading.get_ident()
         assert self.owner == threading.get_ident()
+
+
+def after(spans: list[TokenSpan], start: int) -> list[TokenSpan]:
+    """The spans without their first `start` tokens."""
+    left, kept = start, []
+    for span in spans:
+        cut = min(left, len(span.ids))
+        left -= cut
+        if cut < len(span.ids):
+            kept.append(span.model_copy(update={"ids": span.ids[cut:], "logprobs": span.logprobs[cut:]}))
+    return kept
 
 
 @contextmanager

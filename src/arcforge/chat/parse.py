@@ -18,6 +18,10 @@ from arcforge.chat.schema import typed
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 
+CUT_OFF = "the turn was cut off before it ended"
+NOT_CLOSED = "the reasoning was not closed"
+TEXT_AFTER_CALL = "text after a tool call"
+END_OF_TURN = "end of turn"
 _ARGUMENT = ("<arg_key>", "", "</arg_key>", "<arg_value>", "", "</arg_value>")
 
 
@@ -36,10 +40,10 @@ def parse(ids: Sequence[int], tokenizer: Tokenizer, tools: Sequence[ToolSpec], t
     and arguments of the wrong type are kept as they are and named in `problem`.
     """
     stopped = bool(ids) and ids[-1] in tokenizer.stop_ids
-    turn = _Turn(_segments(ids[:-1] if stopped else ids, tokenizer), {tool.name: tool for tool in tools})
+    turn = Turn(segments(ids[:-1] if stopped else ids, tokenizer), {tool.name: tool for tool in tools})
     reasoning = turn.reasoning() if thinking.enabled else None
     turn.read()
-    problems = [*turn.problems, *([] if stopped else ["the turn was cut off before it ended"])]
+    problems = [*turn.problems, *([] if stopped else [CUT_OFF])]
     message = Message(
         role="assistant",
         content="".join(turn.content).strip(),
@@ -50,31 +54,35 @@ def parse(ids: Sequence[int], tokenizer: Tokenizer, tools: Sequence[ToolSpec], t
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
     """A control token by name, or a run of text (name "")."""
 
     name: str
     text: str
 
 
-def _segments(ids: Sequence[int], tokenizer: Tokenizer) -> list[_Segment]:
+def segments(ids: Sequence[int], tokenizer: Tokenizer) -> list[Segment]:
+    """Ids cut at control tokens."""
     names = {index: name for name, index in tokenizer.control.items()}
-    segments, start = [], 0
+    found, start = [], 0
     for position, index in enumerate([*ids, None]):
         if index is not None and index not in names:
             continue
         if position > start:
-            segments.append(_Segment("", tokenizer.decode(ids[start:position])))
+            found.append(Segment("", tokenizer.decode(ids[start:position])))
         if index is not None:
-            segments.append(_Segment(names[index], names[index]))
+            found.append(Segment(names[index], names[index]))
         start = position + 1
-    return segments
+    return found
 
 
 @dataclass
-class _Turn:
-    segments: list[_Segment]
+class Turn:
+    """Reads `segments` from `position` on, and collects content, calls and problems. `follows` stands behind them."""
+
+    segments: list[Segment]
     tools: dict[str, ToolSpec]
+    follows: str = END_OF_TURN
     content: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -93,7 +101,7 @@ class _Turn:
             if segment.name:
                 self.problems.append(f"{segment.name} in the reasoning")
             parts.append(segment.text)
-        self.problems.append("the reasoning was not closed")
+        self.problems.append(NOT_CLOSED)
         return "".join(parts).strip()
 
     def read(self) -> None:
@@ -107,7 +115,7 @@ class _Turn:
             if segment.name:
                 self.problems.append(f"{segment.name} in the content")
             elif self.calls and segment.text.strip():
-                self.problems.append("text after a tool call")
+                self.problems.append(TEXT_AFTER_CALL)
             self.content.append(segment.text)
 
     def _call(self) -> None:
@@ -123,7 +131,7 @@ class _Turn:
             self.calls.append(self._typed(name, pairs))
             return
         self.problems.append(_what_is_wrong(name, self._peek(), len(pairs)))
-        while self._peek() not in ("</tool_call>", "<tool_call>", "end of turn"):
+        while self._peek() not in ("</tool_call>", "<tool_call>", END_OF_TURN):
             self.position += 1
         self._take("</tool_call>")
         self.content.extend(segment.text for segment in self.segments[start : self.position])
@@ -155,12 +163,12 @@ class _Turn:
         return ToolCall(name=name, arguments=arguments)
 
     def _peek(self) -> str:
-        """The control token ahead, white space before it skipped; "text", or "end of turn"."""
+        """The control token ahead, white space before it skipped; "text", or what follows the segments."""
         ahead = self.position
         while ahead < len(self.segments) and not self.segments[ahead].name and not self.segments[ahead].text.strip():
             ahead += 1
         if ahead == len(self.segments):
-            return "end of turn"
+            return self.follows
         return self.segments[ahead].name or "text"
 
     def _take(self, name: str) -> bool:
@@ -183,6 +191,6 @@ class _Turn:
 def _what_is_wrong(name: str, ahead: str, arguments: int) -> str:
     if not name:
         return f"a tool call without a name, {ahead} in its place"
-    if ahead == "end of turn":
+    if ahead == END_OF_TURN:
         return f"the call of {name!r:.80} was not closed"
     return f"the call of {name!r:.80} is malformed: {ahead} after {arguments} whole arguments"

@@ -13,20 +13,21 @@ Reasoning is kept after the last user message, or everywhere with `Thinking.pres
 
 Loss: what the model samples is trained, which is the reasoning with its </think>, content, tool calls and the stop token
 that ends the turn. <|assistant|>, <think>, a lone </think> and all other messages are not, nor is anything of a message
-with trained=False. The JSON of a tool or argument is compact, because a small model pays for every token.
+with trained=False.
+
+The tools block above and compact JSON are those of our own template. A checkpoint that brings another template keeps its
+own, see `chat.frame`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from arcforge.chat.frame import argument_text, tool_json
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.messages import Message, Thinking, ToolSpec
 
-TOOLS_TITLE = "# Tools"
 _ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>", "tool": "<|observation|>"}
 
 
@@ -102,32 +103,17 @@ def bridge(
 
 
 def tools_block(tools: Sequence[ToolSpec], tokenizer: Tokenizer) -> list[int]:
-    """The system block that declares the tools, one line of JSON each; empty without tools."""
+    """The block that declares the tools, in the frame of the tokenizer's template; empty without tools."""
     if not tools:
         return []
-    lines = "\n".join(tool_json(tool) for tool in tools)
-    opening = [tokenizer.id("<|system|>"), *tokenizer.encoded(TOOLS_TITLE), tokenizer.id("<tools>")]
-    return [*opening, *tokenizer.encoded(lines), tokenizer.id("</tools>")]
-
-
-def tool_json(tool: ToolSpec) -> str:
-    """A tool as the model reads it, on one line: name, then description and parameters where there are any."""
-    spec: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        spec["description"] = tool.description
-    if tool.parameters:
-        spec["parameters"] = tool.parameters
-    return _json(spec)
+    frame = tokenizer.template.frame
+    lines = frame.between.join(tool_json(tool, frame) for tool in tools)
+    return tokenizer.encode_between(frame.before, lines, frame.after)
 
 
 def generation_ids(thinking: Thinking, tokenizer: Tokenizer) -> list[int]:
     """What the model continues: <|assistant|><think>, or <|assistant|></think> when this turn is without thinking."""
     return [tokenizer.id("<|assistant|>"), tokenizer.id("<think>" if thinking.enabled else "</think>")]
-
-
-def argument_text(value: Any) -> str:
-    """An argument as it stands between <arg_value> and </arg_value>."""
-    return value if isinstance(value, str) else _json(value)
 
 
 class _Writer:
@@ -184,7 +170,7 @@ class _Writer:
             self.control("<tool_call>", trained)
             self.text(call.name, trained)
             for key, value in call.arguments.items():
-                self._argument(key, argument_text(value), trained)
+                self._argument(key, argument_text(value, self._tokenizer.template.frame), trained)
             self.control("</tool_call>", trained)
 
     def _argument(self, key: str, value: str, trained: bool) -> None:
@@ -194,7 +180,3 @@ class _Writer:
         self.control("<arg_value>", trained)
         self.text(value, trained)
         self.control("</arg_value>", trained)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -10,6 +10,7 @@ text, whatever it spells; only the template places control tokens, by id.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
-from arcforge.chat.jinja import CHAT_TEMPLATE
+from arcforge.chat.frame import OUR_FRAME, OUR_TEMPLATE, TEMPLATE_FILE, ChatTemplate, load_template
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 
@@ -45,6 +46,7 @@ CONTROL_TOKENS: tuple[str, ...] = (
     "</tools>",
 )
 STOP_TOKENS = ("<|endoftext|>", "<|user|>", "<|observation|>")
+_TOOLS_TAGS = ("<tools>", "</tools>")
 # Decoding "without special tokens" drops these; tags of reasoning and tool calls stay readable for servers that parse text.
 _SPECIAL = frozenset(CONTROL_TOKENS[:7])
 
@@ -54,16 +56,23 @@ SMALLEST_VOCABULARY = 256 + len(CONTROL_TOKENS)
 
 
 class Tokenizer:
-    """Built from the text of a `tokenizer.json`. Immutable; can be pickled and shared between threads."""
+    """Built from the text of a `tokenizer.json`. Immutable; can be pickled and shared between threads.
 
-    def __init__(self, tokenizer_json: str) -> None:
+    `template` is the chat template that it is saved with; of it, rendering follows the frame of the tools.
+    """
+
+    def __init__(self, tokenizer_json: str, template: ChatTemplate = OUR_TEMPLATE) -> None:
         data = json.loads(tokenizer_json)
-        self._json = tokenizer_json
+        self._json, self.template = tokenizer_json, template
         added: dict[str, int] = {token["content"]: token["id"] for token in data["added_tokens"]}
         missing = [name for name in CONTROL_TOKENS if name not in added]
+        if template.frame != OUR_FRAME:  # there these two tags may be plain text
+            missing = [name for name in missing if name not in _TOOLS_TAGS]
         if missing:
             raise UserError(f"tokenizer: no control token {missing[0]}; it was not made for this chat template")
-        self._control = {name: added[name] for name in CONTROL_TOKENS}
+        self._control = {name: added[name] for name in CONTROL_TOKENS if name in added}
+        self._added = added
+        self._split_at_added = re.compile(f"({'|'.join(map(re.escape, sorted(added, key=len, reverse=True)))})").split
         self._bpe = tokenizers.Tokenizer.from_str(json.dumps({**data, "added_tokens": []}))
         self._bytes = _bytes_per_id(data["model"]["vocab"], added)
         self._remembered = lru_cache(maxsize=_REMEMBERED_TEXTS)(self._encode)
@@ -71,7 +80,7 @@ class Tokenizer:
         self.pad_id: int = self._control["<|endoftext|>"]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Tokenizer, (self._json,))
+        return (Tokenizer, (self._json, self.template))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -101,10 +110,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """From `folder`/tokenizer.json. UserError when it is absent, unreadable or of another template."""
-        path = Path(folder) / "tokenizer.json"
+        """From tokenizer.json and, where there is one, chat_template.jinja of `folder`.
+
+        UserError when the tokenizer is absent, either is unreadable, or they are not made for templates of GLM-5's kind.
+        """
+        path, template = Path(folder) / "tokenizer.json", load_template(folder)
         try:
-            return cls(path.read_text(encoding="utf-8"))
+            return cls(path.read_text(encoding="utf-8"), template)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; a checkpoint folder holds its tokenizer") from None
         except UserError as error:
@@ -116,6 +128,7 @@ class Tokenizer:
         """Write tokenizer.json, tokenizer_config.json and chat_template.jinja, as Hugging Face tools read them.
 
         `apply_chat_template` there gives the ids of `chat.template.render` for every text that spells no control token.
+        A template that was loaded with the tokenizer is written as it was.
         """
         folder = Path(folder)
         settings = {
@@ -128,7 +141,7 @@ class Tokenizer:
         }
         atomic_write(folder / "tokenizer.json", self._json)
         atomic_write(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
-        atomic_write(folder / "chat_template.jinja", CHAT_TEMPLATE)
+        atomic_write(folder / TEMPLATE_FILE, self.template.text)
 
     @property
     def control(self) -> Mapping[str, int]:
@@ -151,6 +164,12 @@ class Tokenizer:
         """`encode` without the copy: texts that recur (names, tool blocks) are encoded once. Do not change the answer."""
         return self._remembered(text) if len(text) <= _REMEMBERED_CHARS else self._encode(text)
 
+    def encode_between(self, before: str, text: str, after: str) -> list[int]:
+        """Ids of three texts as one. `before` and `after` are a template's, and what they spell is control; `text` is not."""
+        *opening, last = self._split_at_added(before)
+        first, *closing = self._split_at_added(after)
+        return [*self._template_ids(opening), *self.encoded(last + text + first), *self._template_ids(closing)]
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in parallel."""
         return [e.ids for e in self._bpe.encode_batch_fast([_text(t) for t in texts], add_special_tokens=False)]
@@ -158,9 +177,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], control: bool = True) -> str:
         """The text of ids; control tokens by name, or left out with control=False. Bytes that are no UTF-8 become U+FFFD."""
         drop = frozenset() if control else frozenset(self._control.values())
+        return self.decode_bytes(i for i in ids if i not in drop).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of ids, which may begin or end within a character; ids outside the vocabulary stand for U+FFFD."""
         table, size = self._bytes, len(self._bytes)
-        parts = [table[i] if 0 <= i < size else _UNKNOWN for i in ids if i not in drop]
-        return b"".join(parts).decode("utf-8", "replace")
+        return b"".join([table[i] if 0 <= i < size else _UNKNOWN for i in ids])
 
     def piece(self, token_id: int) -> str:
         """One token for people to read; bytes that are no UTF-8 alone are written as \\xNN, ids outside as #id."""
@@ -171,6 +193,10 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one token stands for (a control token: those of its name)."""
         return self._bytes[token_id]
+
+    def _template_ids(self, pieces: Sequence[str]) -> list[int]:
+        """Ids of what `_split_at_added` made: text and added tokens in turn."""
+        return [i for p in pieces for i in ((self._added[p],) if p in self._added else self.encoded(p))]
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._bpe.encode(_text(text), add_special_tokens=False).ids)

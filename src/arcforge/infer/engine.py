@@ -28,7 +28,7 @@ from arcforge.infer.speculative import Speculator, Verified
 from arcforge.model.cache import PagedCache
 from arcforge.model.checkpoint import fill, load_checkpoint, load_reward_model
 from arcforge.model.reward import RewardModel
-from arcforge.model.stored import StoredTensors
+from arcforge.model.shared import weights
 from arcforge.model.trunk import GlmMoeDsa
 
 
@@ -65,7 +65,7 @@ class Engine:
         drafts = config.drafts if model.mtp is not None else 0
         self._scheduler = Scheduler(self.blocks, config.max_running, config.prefill_tokens, drafts, config.max_length)
         self.speculator = Speculator(self.runner, drafts, config.max_length) if drafts else None
-        self._finished: dict[str, Output] = {}
+        self._finished: dict[str, tuple[Request, str]] = {}
         self._reward = reward
         self._totals: dict[str, float] = dict.fromkeys(
             ("steps", "tokens", "prompt_tokens", "cached_tokens", "seconds"), 0.0
@@ -121,13 +121,20 @@ class Engine:
         self._totals["seconds"] += time.perf_counter() - start
         return [request_id for request_id in self._finished if request_id not in before]
 
-    def result(self, request_id: str) -> Output:
-        return self._finished.pop(request_id)
+    def result(self, request_id: str, start: int = 0) -> Output:
+        """Of a finished request, from its token number `start` on; it is forgotten."""
+        request, reason = self._finished.pop(request_id)
+        return request.output(reason, start)
+
+    def partial(self, request_id: str, start: int) -> Output | None:
+        """The tokens so far of a running request from number `start` on; None when there are none."""
+        request = self._scheduler.running.get(request_id)
+        return request.output("", start) if request is not None and request.sampled > start else None
 
     def sampled(self, request_id: str) -> list[int]:
         """The tokens so far of a request that was added; empty while it waits, all of them once it has finished."""
         if request_id in self._finished:
-            return [i for span in self._finished[request_id].spans for i in span.ids]
+            return self._finished[request_id][0].ids
         request = self._find(request_id)
         return request.ids if request is not None else []
 
@@ -171,9 +178,10 @@ class Engine:
             results += self._reward(ids_BT, torch.tensor([len(row) for row in rows])).tolist()
         return results
 
-    def update_weights(self, folder: Path, version: int) -> None:
-        """Load new weights in place. Running requests continue; see `stale_prefix` for what is cached."""
-        fill(self.model, StoredTensors(folder), at_once=True)
+    def update_weights(self, source: Path | str, version: int) -> None:
+        """Load new weights in place from a checkpoint folder or from shared memory, "shm:NAME" (`model.shared`). Running
+        requests continue; see `stale_prefix` for what is cached. UserError: nothing has changed."""
+        fill(self.model, weights(source), at_once=True)
         self.set_version(version)
 
     def set_version(self, version: int) -> None:
@@ -257,6 +265,7 @@ class Engine:
 
     def _append(self, request: Request, token: int, logprob: float, top: Likeliest) -> bool:
         """Record one sampled token; True when it ended the request."""
+        request.first_token = request.first_token or time.monotonic()
         request.tokens.append(token)
         request.logprobs.append(logprob)
         request.versions.append(self.version)
@@ -273,7 +282,7 @@ class Engine:
 
     def _finish(self, request: Request, reason: str) -> None:
         self._scheduler.release(request)
-        self._finished[request.request_id] = request.output(reason)
+        self._finished[request.request_id] = (request, reason)
 
 
 def load_engine(folder: Path, config: EngineConfig) -> Engine:

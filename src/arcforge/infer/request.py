@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -16,10 +17,11 @@ from arcforge.infer.sampler import Likeliest, RequestSampler
 class Output:
     """A finished request.
 
-    spans: model spans in order, split where the weight version changed. finish_reason: "stop" | "length" | "abort".
+    spans: model spans in order, split where the weight version changed. finish_reason: "stop" | "length" | "abort";
+    "" for the tokens so far of a request that goes on.
     top_logprobs: per sampled token the (id, log-probability) of the likeliest ids, where they were asked for.
     prompt_logprobs: of prompt[1:] under the weights that computed them, and replay: what was routed and selected for every
-    token but the last, where they were asked for.
+    token but the last, where they were asked for. seconds: from its arrival to its end; first_seconds: to its first token.
     """
 
     spans: list[TokenSpan]
@@ -29,6 +31,8 @@ class Output:
     top_logprobs: list[Likeliest] = field(default_factory=list)
     prompt_logprobs: list[float] | None = None
     replay: Replay | None = None
+    seconds: float = 0.0
+    first_seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -57,6 +61,8 @@ class Request:
     hidden_D: Tensor | None = None
     drafted_to: int = 0
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
+    arrived: float = field(default_factory=time.monotonic)
+    first_token: float = 0.0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt)
@@ -88,9 +94,11 @@ class Request:
         """Something is asked for about every token of the prompt, so none may come from the cache of another request."""
         return self.sampling.prompt_logprobs or self.sampling.replay
 
-    def output(self, reason: str) -> Output:
+    def output(self, reason: str, start: int = 0) -> Output:
+        """What came of it, from its token number `start` on."""
         spans: list[TokenSpan] = []
-        for token, logprob, version in zip(self.ids, self.logprobs, self.versions, strict=True):
+        ids = self.tokens[len(self.prompt) + start :]
+        for token, logprob, version in zip(ids, self.logprobs[start:], self.versions[start:], strict=True):
             if not spans or spans[-1].version != version:
                 spans.append(TokenSpan(ids=[], source="model", logprobs=[], version=version, trained=True))
             spans[-1].ids.append(token)
@@ -100,7 +108,9 @@ class Request:
             reason,
             len(self.prompt),
             self.cached_tokens,
-            self.top_logprobs,
+            self.top_logprobs[start:],
             self.prompt_logprobs if self.sampling.prompt_logprobs else None,
             self.replay,
+            time.monotonic() - self.arrived,
+            self.first_token - self.arrived if self.first_token else 0.0,
         )

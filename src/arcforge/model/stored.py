@@ -131,7 +131,7 @@ def write_tensors(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
         for name, shard in zip(names, shards, strict=True):
-            _write_shard(Path(temporary) / name, shard, coming)
+            write_shard(Path(temporary) / name, shard, coming)
         index = {plan.name: name for name, shard in zip(names, shards, strict=True) for plan in shard}
         total = {"total_size": sum(plan.bytes for plan in plans)}
         for name in names:
@@ -157,8 +157,9 @@ def _shards(plans: Sequence[Plan], most: int) -> list[list[Plan]]:
     return shards
 
 
-def _write_shard(path: Path, plans: Sequence[Plan], coming: Iterator[tuple[str, Tensor]]) -> None:
-    """The format of safetensors: the header's length, the header, the values one after the other."""
+def write_shard(path: Path, plans: Sequence[Plan], coming: Iterator[tuple[str, Tensor]]) -> None:
+    """One file in the format of safetensors: the header's length, the header, the values one after the other. ValueError when a
+    tensor is not as planned."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for plan in plans:

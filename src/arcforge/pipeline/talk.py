@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from arcforge.chat.parse import parse
+from arcforge.chat.stream import CallReady, Event, ReasoningDelta, TurnReader
 from arcforge.chat.template import render
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
@@ -19,7 +20,6 @@ from arcforge.envs.chat import family as chat_world
 from arcforge.envs.reason import family as reason_world
 from arcforge.infer.engine import Engine, EngineConfig, load_engine
 from arcforge.model.hf_config import read_config
-from arcforge.serve.chat_stream import TurnReader
 
 MAX_TOKENS = 512
 LONGEST_CONTEXT = 8192
@@ -148,32 +148,35 @@ class Chat:
             return
         self._answers += 1
         try:
-            ids = self._stream(request)
+            message = self._stream(request)
         except KeyboardInterrupt:
             self._engine.abort(request)
-            ids = self._engine.sampled(request)
+            message = parse(self._engine.sampled(request), self._tokenizer, (), self.thinking).message
         finally:
             self._show("", "")
             self._write("\n")
             self._engine.discard(request)
-        self.messages = [*asked, parse(ids, self._tokenizer, (), self.thinking).message]
+        self.messages = [*asked, message]
 
-    def _stream(self, request: str) -> list[int]:
-        """Show the turn while it is sampled; its ids."""
-        reader, seen = TurnReader(self._tokenizer, self.thinking), 0
+    def _stream(self, request: str) -> Message:
+        """Show the turn while it is sampled."""
+        reader, seen = TurnReader(self._tokenizer, (), self.thinking), 0
         finished = False
         while not finished:
             finished = request in self._engine.step()
             ids = self._engine.sampled(request)
-            for part, text in reader.feed(ids[seen:]).items():
-                self._show(part, text)
+            self._tell(reader.feed(ids[seen:]))
             seen = len(ids)
-        message = parse(ids, self._tokenizer, (), self.thinking).message
-        for part, text in reader.finish(message).items():
-            self._show(part, text)
-        for call in message.tool_calls:
-            self._show("content", f"{call.name} {call.arguments}")
-        return ids
+        rest, parsed = reader.finish()
+        self._tell(rest)
+        return parsed.message
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, CallReady):
+                self._show("content", f"{event.call.name} {event.call.arguments}")
+            else:
+                self._show("reasoning" if isinstance(event, ReasoningDelta) else "content", event.text)
 
     def _show(self, part: str, text: str) -> None:
         """Write text of the reasoning or of the content; reasoning is opened and closed where the part changes."""

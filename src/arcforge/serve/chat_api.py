@@ -11,183 +11,218 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from fastapi import APIRouter, Request
+from starlette.responses import Response
 
-from arcforge.chat.parse import Parsed, parse
-from arcforge.chat.template import render
+from arcforge.chat.stream import CallReady, ContentDelta, ReasoningDelta
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import EngineError, UserError
-from arcforge.core.trajectory import TokenSpan
-from arcforge.serve import wire
-from arcforge.serve.chat_request import ChatRequest, read_chat
-from arcforge.serve.chat_stream import TurnReader
-from arcforge.serve.engine import EnginePaused, Output
+from arcforge.core.messages import ToolCall
+from arcforge.serve.chat_schema import ChatBody
+from arcforge.serve.http import answer, as_problem, event, event_stream, unless_left
+from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
-
-STREAM_TOKENS = 16  # a streamed turn is sampled and sent in pieces of so many tokens
+from arcforge.serve.names import check_model
+from arcforge.serve.token_answers import output_ids, output_logprobs, weight_versions
+from arcforge.serve.turns import Piece, Turn, Turns
 
 
 class ChatApi:
-    """Renders messages to ids, runs them, parses the sampled ids back to a message."""
+    """Renders messages to ids, runs them, reads the sampled ids back as a message."""
 
-    def __init__(
-        self, engine: EngineLoop, tokenizer: Tokenizer, model_name: str, max_body_bytes: int, request_timeout: float
-    ) -> None:
-        self._engine, self._tokenizer, self._model_name = engine, tokenizer, model_name
-        self._max_body_bytes, self._timeout = max_body_bytes, request_timeout
+    def __init__(self, engine: EngineLoop, tokenizer: Tokenizer, model_name: str, limits: Limits) -> None:
+        self._tokenizer, self._model_name = tokenizer, model_name
+        self._turns = Turns(engine, tokenizer, limits.request_timeout)
 
-    async def completions(self, request: Request) -> Response:
-        body = await wire.read_json(request, self._max_body_bytes)
-        tokenizer = self._tokenizer
-        chat = read_chat(body, self._model_name, tokenizer.stop_ids, tokenizer.vocab_size)
-        prompt = render(chat.messages, chat.tools, chat.thinking, tokenizer, generation_prompt=True).ids
+    def router(self) -> APIRouter:
+        router = APIRouter(tags=["chat"])
+        router.post("/v1/chat/completions")(self.completions)
+        return router
+
+    async def completions(self, body: ChatBody, request: Request) -> Response:
+        check_model(body.model, self._model_name)
+        turn = body.turn(self._tokenizer)
+        prompt = self._turns.prompt(turn)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": self._model_name}
-        if chat.stream:
-            outputs = self._outputs(chat, prompt, head["id"])
-            first = await anext(outputs)  # a request the engine refuses is answered 400 or 503, not by a broken stream
-            return StreamingResponse(self._events(chat, prompt, head, first, outputs), media_type="text/event-stream")
-        watcher = asyncio.create_task(wire.abort_when_left(request, self._engine, head["id"]))
-        try:
-            output = await self._engine.generate(prompt, chat.sampling, head["id"], self._timeout)
-        finally:
-            watcher.cancel()
-        return wire.answer(self._completion(chat, prompt, head, _unless_aborted(output)))
+        choices = [Choice(self._tokenizer, body, index) for index in range(body.choices)]
+        runs = [self._turns.run(_seeded(turn, c.index), prompt, f"{head['id']}-{c.index}") for c in choices]
+        if body.stream:
+            first = await anext(runs[0])  # a request the engine refuses is answered by a status, not by a broken stream
+            return event_stream(self._events(body, prompt, head, choices, runs, first))
 
-    def _completion(self, chat: ChatRequest, prompt: list[int], head: dict[str, Any], output: Output) -> dict[str, Any]:
-        ids = wire.output_ids(output.spans)
-        parsed = parse(ids, self._tokenizer, chat.tools, chat.thinking)
-        message = parsed.message
-        fields: dict[str, Any] = {
-            "role": "assistant",
-            "content": message.content or (None if message.tool_calls else ""),
-            "reasoning": message.reasoning,
-            "reasoning_content": message.reasoning,
-        }
-        if message.tool_calls:
-            fields["tool_calls"] = _tool_calls(parsed)
-        choice = {"index": 0, "message": fields, **_ending(parsed, output.finish_reason)}
-        choice |= self._tokens(chat, output.spans, 0)
-        whole = {**head, "object": "chat.completion", "choices": [choice]}
-        whole["usage"] = self._usage(chat, prompt, ids, output.cached_tokens)
-        if chat.token_ids:
-            whole["prompt_token_ids"] = prompt
-        return whole
+        async def whole(choice: Choice, run: AsyncGenerator[Piece, None]) -> dict[str, Any]:
+            async with aclosing(run):
+                async for piece in run:
+                    choice.take(piece)
+            return choice.message()
 
-    async def _outputs(self, chat: ChatRequest, prompt: list[int], request_id: str) -> AsyncIterator[Output]:
-        """The turn in pieces. Each continues the one before, whose tokens are in the engine's prefix cache."""
-        sampled: list[int] = []
-        end = asyncio.get_running_loop().time() + self._timeout
-        while True:
-            asked = min(STREAM_TOKENS, chat.sampling.max_tokens - len(sampled))
-            seed = (chat.sampling.seed + len(sampled)) % 2**63
-            sampling = chat.sampling.model_copy(update={"max_tokens": asked, "seed": seed})
-            timeout = max(end - asyncio.get_running_loop().time(), 0.0)
-            output = await self._engine.generate(prompt + sampled, sampling, f"{request_id}-{len(sampled)}", timeout)
-            yield _unless_aborted(output)
-            new = wire.output_ids(output.spans)
-            sampled += new
-            full = len(new) < asked or len(sampled) >= chat.sampling.max_tokens
-            if output.finish_reason != "length" or full:
-                return
+        made = await unless_left(request, asyncio.gather(*map(whole, choices, runs)))
+        completion = {**head, "object": "chat.completion", "choices": made, "usage": self._usage(prompt, choices)}
+        if body.return_token_ids:
+            completion["prompt_token_ids"] = prompt
+        return answer(completion)
 
     async def _events(
-        self, chat: ChatRequest, prompt: list[int], head: dict[str, Any], first: Output, rest: AsyncIterator[Output]
-    ) -> AsyncIterator[bytes]:
-        """Server-sent events: one per piece of the turn, the tool calls and the finish reason, usage, [DONE]."""
+        self,
+        body: ChatBody,
+        prompt: list[int],
+        head: dict[str, Any],
+        choices: list[Choice],
+        runs: list[AsyncGenerator[Piece, None]],
+        first: Piece,
+    ) -> AsyncGenerator[bytes, None]:
+        """Server-sent events: one per piece of a turn, the last of a choice with its finish reason, usage, [DONE]."""
         head = {**head, "object": "chat.completion.chunk"}
-        opening = {"prompt_token_ids": prompt} if chat.token_ids else {}
-        yield _event({**head, **opening}, {"role": "assistant", "content": ""})
-        reader = TurnReader(self._tokenizer, chat.thinking)
-        ids: list[int] = []
-        output = first
+        for choice in choices:
+            opening = {"prompt_token_ids": prompt} if body.return_token_ids and not choice.index else {}
+            yield event({**head, **opening, "choices": [choice.chunk({"role": "assistant", "content": ""})]})
         try:
-            while True:
-                grown = reader.feed(wire.output_ids(output.spans))
-                yield _event(head, _delta(grown), self._tokens(chat, output.spans, len(ids)))
-                ids += wire.output_ids(output.spans)
-                following = await anext(rest, None)
-                if following is None:
-                    break
-                output = following
+            yield event({**head, "choices": [choices[0].delta(first)]})
+            async with aclosing(_merged(runs)) as pieces:
+                async for index, piece in pieces:
+                    yield event({**head, "choices": [choices[index].delta(piece)]})
         except (EngineError, UserError) as error:
-            yield _data({"error": {"message": str(error), "type": "engine_error", "code": 503}})
+            message, kind, status = as_problem(error)
+            yield event({"error": {"message": message, "type": kind, "code": status}})
             return
-        parsed = parse(ids, self._tokenizer, chat.tools, chat.thinking)
-        delta = _delta(reader.finish(parsed.message))
-        if parsed.message.tool_calls:
-            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(_tool_calls(parsed))]
-        yield _event(head, delta, _ending(parsed, output.finish_reason))
-        if chat.usage:
-            yield _data({**head, "choices": [], "usage": self._usage(chat, prompt, ids, first.cached_tokens)})
+        if body.stream_options is not None and body.stream_options.include_usage:
+            yield event({**head, "choices": [], "usage": self._usage(prompt, choices)})
         yield b"data: [DONE]\n\n"
 
-    def _tokens(self, chat: ChatRequest, spans: Sequence[TokenSpan], position: int) -> dict[str, Any]:
-        """What a choice tells of its tokens; `position` of the first one in the turn."""
-        fields: dict[str, Any] = {}
-        if chat.token_ids:
-            fields["token_ids"] = wire.output_ids(spans)
-            runs = wire.weight_versions(spans)
-            fields["weight_versions"] = [
-                {**run, "start": run["start"] + position, "end": run["end"] + position} for run in runs
-            ]
-        if chat.logprobs:
-            pairs = [pair for span in spans for pair in zip(span.ids, span.logprobs)]
-            fields["logprobs"] = {"content": [self._logprob(i, logprob) for i, logprob in pairs]}
-        return fields
-
-    def _logprob(self, i: int, logprob: float) -> dict[str, Any]:
-        return {"token": self._tokenizer.piece(i), "token_id": i, "logprob": logprob, "bytes": None, "top_logprobs": []}
-
-    def _usage(self, chat: ChatRequest, prompt: list[int], ids: list[int], cached: int) -> dict[str, Any]:
-        end_think, reasoning = self._tokenizer.id("</think>"), 0
-        if chat.thinking.enabled:
-            reasoning = ids.index(end_think) if end_think in ids else len(ids)
+    def _usage(self, prompt: list[int], choices: list[Choice]) -> dict[str, Any]:
+        completion = sum(len(choice.ids) for choice in choices)
         return {
             "prompt_tokens": len(prompt),
-            "completion_tokens": len(ids),
-            "total_tokens": len(prompt) + len(ids),
-            "prompt_tokens_details": {"cached_tokens": cached},
-            "completion_tokens_details": {"reasoning_tokens": reasoning},
+            "completion_tokens": completion,
+            "total_tokens": len(prompt) + completion,
+            "prompt_tokens_details": {"cached_tokens": choices[0].cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": sum(choice.reasoning_tokens for choice in choices)},
         }
 
 
-def _unless_aborted(output: Output) -> Output:
-    if output.finish_reason == "abort":
-        raise EnginePaused("the request was aborted on the server; send it again")
-    return output
+class Choice:
+    """One answer as it grows."""
 
+    def __init__(self, tokenizer: Tokenizer, body: ChatBody, index: int) -> None:
+        self._tokenizer, self._body, self.index = tokenizer, body, index
+        self.ids: list[int] = []
+        self.cached_tokens = 0
+        self._texts: dict[str, list[str]] = {"reasoning": [], "content": []}
+        self._calls: list[dict[str, Any]] = []
+        self._pieces: list[Piece] = []
+        self._thinks = body.turn_thinks
 
-def _tool_calls(parsed: Parsed) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": call.id or f"call_{uuid.uuid4().hex[:24]}",
-            "type": "function",
-            "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+    @property
+    def reasoning_tokens(self) -> int:
+        end_think = self._tokenizer.id("</think>")
+        if not self._thinks:
+            return 0
+        return self.ids.index(end_think) if end_think in self.ids else len(self.ids)
+
+    def take(self, piece: Piece) -> dict[str, Any]:
+        """Remember a piece; the fields of a streamed delta that it makes."""
+        delta: dict[str, Any] = {}
+        for said in piece.events:
+            if isinstance(said, CallReady):
+                call = {"index": len(self._calls), **_call(said.call)}
+                self._calls.append(call)
+                delta.setdefault("tool_calls", []).append(call)
+                continue
+            assert isinstance(said, ReasoningDelta | ContentDelta)
+            name = "reasoning" if isinstance(said, ReasoningDelta) else "content"
+            self._texts[name].append(said.text)
+            delta[name] = delta.get(name, "") + said.text
+        if "reasoning" in delta:
+            delta["reasoning_content"] = delta["reasoning"]
+        self._pieces.append(piece)
+        self.ids += output_ids(piece.spans)
+        self.cached_tokens = self.cached_tokens or piece.cached_tokens
+        return delta
+
+    def delta(self, piece: Piece) -> dict[str, Any]:
+        first = len(self.ids)
+        return self.chunk(self.take(piece), self._tokens([piece], first) | _ending(piece))
+
+    def chunk(self, delta: dict[str, Any], more: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {"index": self.index, "delta": delta, "finish_reason": None, **(more or {})}
+
+    def message(self) -> dict[str, Any]:
+        """The whole choice, once its last piece was taken."""
+        reasoning, content = ("".join(self._texts[name]) for name in ("reasoning", "content"))
+        fields: dict[str, Any] = {
+            "role": "assistant",
+            "content": content or (None if self._calls else ""),
+            "reasoning": reasoning if self._thinks else None,
+            "reasoning_content": reasoning if self._thinks else None,
         }
-        for call in parsed.message.tool_calls
-    ]
+        if self._calls:
+            fields["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in self._calls]
+        last = self._pieces[-1]
+        return {"index": self.index, "message": fields, **_ending(last), **self._tokens(self._pieces, 0)}
+
+    def _tokens(self, pieces: list[Piece], first: int) -> dict[str, Any]:
+        """What a choice tells of the tokens of these pieces; `first`: place of the first one in the turn."""
+        fields: dict[str, Any] = {}
+        spans = [span for piece in pieces for span in piece.spans]
+        if self._body.return_token_ids:
+            fields["token_ids"] = output_ids(spans)
+            fields["weight_versions"] = weight_versions(spans, first)
+        if self._body.logprobs:
+            tops = [top for piece in pieces for top in piece.top_logprobs]
+            told = zip(output_ids(spans), output_logprobs(spans), tops or [[]] * len(output_ids(spans)))
+            fields["logprobs"] = {"content": [self._logprob(i, p, top) for i, p, top in told]}
+        return fields
+
+    def _logprob(self, i: int, logprob: float, top: list[tuple[int, float]]) -> dict[str, Any]:
+        return {**self._token(i, logprob), "top_logprobs": [self._token(*pair) for pair in top]}
+
+    def _token(self, i: int, logprob: float) -> dict[str, Any]:
+        return {"token": self._tokenizer.piece(i), "token_id": i, "logprob": logprob, "bytes": None}
 
 
-def _ending(parsed: Parsed, finish_reason: str) -> dict[str, Any]:
-    finish = "tool_calls" if finish_reason == "stop" and parsed.message.tool_calls else finish_reason
-    return {"finish_reason": finish, **({"problem": parsed.problem} if parsed.problem else {})}
+def _seeded(turn: Turn, index: int) -> Turn:
+    if not index:
+        return turn
+    seed = (turn.sampling.seed + index) % 2**63
+    return turn.model_copy(update={"sampling": turn.sampling.model_copy(update={"seed": seed})})
 
 
-def _delta(grown: dict[str, str]) -> dict[str, Any]:
-    delta: dict[str, Any] = dict(grown)
-    if "reasoning" in grown:
-        delta["reasoning_content"] = grown["reasoning"]
-    return delta
+def _call(call: ToolCall) -> dict[str, Any]:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {
+        "id": call.id or f"call_{uuid.uuid4().hex[:24]}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
 
 
-def _event(head: dict[str, Any], delta: dict[str, Any], choice: dict[str, Any] | None = None) -> bytes:
-    fields = {"index": 0, "delta": delta, "finish_reason": None, **(choice or {})}
-    return _data({**head, "choices": [fields]})
+def _ending(piece: Piece) -> dict[str, Any]:
+    if not piece.finish_reason:
+        return {}
+    fields: dict[str, Any] = {"finish_reason": piece.finish_reason}
+    if piece.stop_string is not None:
+        fields["stop_reason"] = piece.stop_string
+    return fields | ({"problem": piece.problem} if piece.problem else {})
 
 
-def _data(content: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+async def _merged(runs: list[AsyncGenerator[Piece, None]]) -> AsyncGenerator[tuple[int, Piece], None]:
+    """The pieces of all runs as they come, with the number of the run. All runs end with this one."""
+    tasks = {asyncio.ensure_future(anext(run, None)): index for index, run in enumerate(runs)}
+    try:
+        while tasks:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                index, piece = tasks.pop(task), task.result()
+                if piece is not None:
+                    yield index, piece
+                    tasks[asyncio.ensure_future(anext(runs[index], None))] = index
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for run in runs:
+            await run.aclose()

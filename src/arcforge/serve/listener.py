@@ -19,7 +19,7 @@ KEEP_ALIVE = 120  # seconds; longer than clients' pools keep idle connections, s
 class Server(uvicorn.Server):
     """uvicorn that leaves signals to its caller, says when it accepts requests, and ends running requests first."""
 
-    def __init__(self, config: uvicorn.Config, engine: EngineLoop, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, engine: EngineLoop | None, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._engine, self._on_ready = engine, on_ready
 
@@ -36,19 +36,25 @@ class Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        with contextlib.suppress(EngineError):
-            await self._engine.pause("abort", timeout=GRACE)
+        if self._engine is not None:
+            with contextlib.suppress(EngineError):
+                await self._engine.pause("abort", timeout=GRACE)
         await super().shutdown(sockets)
 
 
-def server(app: Starlette, engine: EngineLoop, on_ready: Callable[[], None] = lambda: None) -> Server:
-    """A server for `app`; `await server.serve([bind(...)])` runs it until `should_exit` is set."""
+def server(
+    app: Starlette, engine: EngineLoop | None, on_ready: Callable[[], None] = lambda: None, grace: int = GRACE
+) -> Server:
+    """A server for `app`; `await server.serve([bind(...)])` runs it until `should_exit` is set.
+
+    engine: None for an application that has no engine of its own. grace: seconds for open requests when it stops.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=grace,
         http="httptools",  # a third less CPU per request than h11
         ws="none",
         proxy_headers=False,

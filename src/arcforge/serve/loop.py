@@ -12,8 +12,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -29,22 +29,38 @@ Future = asyncio.Future[Any]
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
+class Stream:
+    """Pieces on their way to whoever reads a request while it runs; told: tokens that are in them."""
+
+    pieces: asyncio.Queue[Output | None] = field(default_factory=asyncio.Queue)
+    told: int = 0
+
+
 class EngineLoop:
     """Owns `engine` in a thread of its own. The async methods belong to one event loop.
 
     They raise UserError for what the caller did wrong and EngineError for everything else.
     """
 
-    def __init__(self, engine: Engine, stuck_after: float = 60.0, on_beat: Callable[[], None] = lambda: None) -> None:
-        """`on_beat` is called in the engine's thread once per round."""
+    def __init__(
+        self,
+        engine: Engine,
+        stuck_after: float = 60.0,
+        on_beat: Callable[[], None] = lambda: None,
+        on_finish: Callable[[Output], None] = lambda output: None,
+    ) -> None:
+        """In the engine's thread, `on_beat` is called once per round and `on_finish` once per request that ends (with what a
+        stream had not told before)."""
         self._engine = engine
         self._stuck_after = stuck_after
-        self._on_beat = on_beat
+        self._on_beat, self._on_finish = on_beat, on_finish
         self._commands: SimpleQueue[tuple[Future | None, Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
         self._pending: dict[str, Future] = {}
+        self._streams: dict[str, Stream] = {}
         self._batches: dict[str, list[tuple[Future, Batch]]] = {"score": [], "reward": []}
         self._drains: list[Future] = []
-        self._answers: list[tuple[Future, Any, BaseException | None]] = []
+        self._answers: list[tuple[Future | Stream, Any, BaseException | None]] = []
         self._paused: PauseMode | None = None
         self._failure = ""
         self._stopping = False
@@ -56,6 +72,8 @@ class EngineLoop:
     # The event loop's side.
 
     def start(self) -> None:
+        """Called in the event loop that awaits the answers."""
+        self._event_loop = asyncio.get_running_loop()
         self._beat = (time.monotonic(), self._beat[1])
         self._thread.start()
 
@@ -78,6 +96,28 @@ class EngineLoop:
             if future.cancelled():
                 self._commands.put((None, self._abandon, (request_id, future)))
 
+    async def stream(
+        self, prompt_ids: Sequence[int], sampling: Sampling, request_id: str, timeout: float = 600.0
+    ) -> AsyncGenerator[Output, None]:
+        """`generate` piece by piece: each Output holds the tokens since the one before, the last one a finish reason. Leaving
+        the iterator early aborts the request; close it (`aclosing`)."""
+        stream = Stream()
+        future = self._submit(self._add, prompt_ids, sampling, request_id, stream)
+        future.add_done_callback(lambda _: stream.pieces.put_nowait(None))
+        end = asyncio.get_running_loop().time() + timeout
+        try:
+            while True:
+                left = max(end - asyncio.get_running_loop().time(), 0.0)
+                piece = await _within(stream.pieces.get(), left, f"request {request_id}")
+                if piece is None:
+                    yield future.result()
+                    return
+                yield piece
+        finally:
+            if not future.done():
+                future.cancel()
+                self._commands.put((None, self._abandon, (request_id, future)))
+
     async def abort(self, request_id: str, timeout: float = 60.0) -> bool:
         """End a request now; its waiter gets what was sampled with finish_reason "abort". False: no such request."""
         return await _within(self._submit(self._abort, request_id), timeout, "abort")
@@ -89,9 +129,9 @@ class EngineLoop:
     async def reward(self, batch: Batch, timeout: float = 600.0) -> list[float]:
         return await _within(self._submit(self._collect, "reward", batch), timeout, "reward")
 
-    async def update_weights(self, folder: Path, version: int, timeout: float = 600.0) -> None:
+    async def update_weights(self, source: Path | str, version: int, timeout: float = 600.0) -> None:
         """Load new weights between two steps; running requests continue under them."""
-        await _within(self._submit(self._update, folder, version), timeout, "weight update")
+        await _within(self._submit(self._update, source, version), timeout, "weight update")
 
     async def pause(self, mode: PauseMode, timeout: float = 600.0) -> None:
         """keep: freeze running requests, queue new ones. wait: finish running ones first. abort: end them now.
@@ -99,6 +139,10 @@ class EngineLoop:
         Under "wait" and "abort" new requests raise EnginePaused. Scoring and weight updates go on under all three.
         """
         await _within(self._submit(self._pause, mode), timeout, f"pause {mode}")
+
+    async def flush(self, timeout: float = 60.0) -> None:
+        """Nothing cached so far starts another request."""
+        await _within(self._submit(self._flush), timeout, "flush")
 
     async def resume(self, timeout: float = 60.0) -> None:
         await _within(self._submit(self._resume), timeout, "resume")
@@ -183,17 +227,25 @@ class EngineLoop:
         for request_id in self._engine.step():
             if request_id in self._pending:
                 self._finish(request_id)
+        for request_id, stream in self._streams.items():
+            piece = self._engine.partial(request_id, stream.told)
+            if piece is not None:
+                stream.told += sum(len(span.ids) for span in piece.spans)
+                self._answers.append((stream, piece, None))
         self._totals["steps"] += 1
         self._totals["step_seconds"] += time.monotonic() - start
 
     def _finish(self, request_id: str) -> None:
-        output = self._engine.result(request_id)
+        stream = self._streams.pop(request_id, None)
+        told = stream.told if stream is not None else 0
+        output = self._engine.result(request_id, told)
         totals = self._totals
         totals["requests"] += 1
         totals["aborted"] += output.finish_reason == "abort"
         totals["prompt_tokens"] += output.prompt_tokens
         totals["cached_tokens"] += output.cached_tokens
-        totals["completion_tokens"] += sum(len(span.ids) for span in output.spans)
+        totals["completion_tokens"] += told + sum(len(span.ids) for span in output.spans)
+        self._on_finish(output)
         self._answer(self._pending.pop(request_id), output)
 
     def _fail(self, error: Exception) -> None:
@@ -201,15 +253,25 @@ class EngineLoop:
         for future in self._pending.values():
             self._answer(future, None, EngineFailed(self._failure))
         self._pending.clear()
+        self._streams.clear()
         self._end_drains(EngineFailed(self._failure))
 
-    def _add(self, future: Future, prompt_ids: Sequence[int], sampling: Sampling, request_id: str) -> None:
+    def _add(
+        self,
+        future: Future,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        request_id: str,
+        stream: Stream | None = None,
+    ) -> None:
         if self._paused in ("wait", "abort"):
             raise EnginePaused("the engine is paused and takes no new requests")
         if request_id in self._pending:
             raise UserError(f"rid {request_id}: a request with this id is running")
         self._engine.add(prompt_ids, sampling, request_id)
         self._pending[request_id] = future
+        if stream is not None:
+            self._streams[request_id] = stream
 
     def _abort(self, future: Future, request_id: str) -> None:
         waiter = self._pending.get(request_id)
@@ -244,9 +306,9 @@ class EngineLoop:
             self._answer(future, [next(values) for _ in batch])
         return True
 
-    def _update(self, future: Future, folder: Path, version: int) -> None:
+    def _update(self, future: Future, source: Path | str, version: int) -> None:
         self._answer_batches()  # asked before the update: answered by the old weights
-        self._engine.update_weights(folder, version)
+        self._engine.update_weights(source, version)
         self._answer(future, None)
 
     def _pause(self, future: Future, mode: PauseMode) -> None:
@@ -273,6 +335,10 @@ class EngineLoop:
     def _engine_stats(self, future: Future) -> None:
         self._answer(future, {name: float(value) for name, value in self._engine.stats.items()})
 
+    def _flush(self, future: Future) -> None:
+        self._engine.flush()
+        self._answer(future, None)
+
     def _nothing(self) -> None:
         """Wakes the thread."""
 
@@ -289,24 +355,26 @@ class EngineLoop:
             return
         answers, self._answers = self._answers, []
         try:
-            answers[0][0].get_loop().call_soon_threadsafe(_settle, answers)
+            self._event_loop.call_soon_threadsafe(_settle, answers)
         except RuntimeError:
             log.warning("%d answers came after the event loop had closed", len(answers))
 
 
-async def _within(future: Future, timeout: float, what: str) -> Any:
+async def _within(waited: Awaitable[Any], timeout: float, what: str) -> Any:
     try:
         async with asyncio.timeout(timeout):
-            return await future
+            return await waited
     except TimeoutError:
         raise EngineTimeout(f"{what}: no answer within {timeout:g} s") from None
 
 
-def _settle(answers: list[tuple[Future, Any, BaseException | None]]) -> None:
-    for future, value, error in answers:
-        if future.done():
+def _settle(answers: list[tuple[Future | Stream, Any, BaseException | None]]) -> None:
+    for waiter, value, error in answers:
+        if isinstance(waiter, Stream):
+            waiter.pieces.put_nowait(value)
+        elif waiter.done():
             continue
-        if error is None:
-            future.set_result(value)
+        elif error is None:
+            waiter.set_result(value)
         else:
-            future.set_exception(error)
+            waiter.set_exception(error)

@@ -21,9 +21,11 @@ from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.infer.engine import EngineConfig, load_engine
 from arcforge.launch.heartbeat import Heartbeat
+from arcforge.serve.limits import Limits
 from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.loop import EngineLoop
-from arcforge.serve.server import Limits, build_app
+from arcforge.serve.metrics import Metrics
+from arcforge.serve.server import build_app
 
 # Longest wait of the event loop for Python's lock at each socket call while the engine computes; the default is 5 ms.
 SWITCH_SECONDS = 0.0005
@@ -57,8 +59,9 @@ def serve(
         size = engine.model.config.vocab_size
         raise UserError(f"{checkpoint}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {size}")
     engine.version = version
-    loop = EngineLoop(engine, stuck_after, Heartbeat(heartbeat).beat if heartbeat else lambda: None)
-    app = build_app(loop, tokenizer, model_name, limits)
+    metrics, beat = Metrics(), Heartbeat(heartbeat).beat if heartbeat else lambda: None
+    loop = EngineLoop(engine, stuck_after, beat, metrics.finished)
+    app = build_app(loop, tokenizer, model_name, limits, metrics, engine.config.max_length)
 
     def ready() -> None:
         if port_file is not None:

@@ -1,0 +1,143 @@
+"""What every route shares: JSON and event-stream answers, errors in one line, a limit for bodies, clients that hang up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from arcforge.core.errors import EngineError, UserError
+from arcforge.serve.engine import EnginePaused, EngineTimeout
+
+T = TypeVar("T")
+
+
+class TooLarge(UserError):
+    """More than one request may ask for; answered 413."""
+
+
+def answer(content: Any, status: int = 200) -> Response:
+    """JSON; text that is no valid Unicode (half a surrogate pair) is written with replacement characters."""
+    try:
+        body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        body = orjson.dumps(_encodable(content))
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def problem(message: str, kind: str, status: int) -> Response:
+    """The error that OpenAI's clients read."""
+    return answer({"error": {"message": message, "type": kind, "code": status}}, status)
+
+
+def event(content: Any, name: str = "") -> bytes:
+    """One server-sent event."""
+    head = f"event: {name}\n".encode() if name else b""
+    return head + b"data: " + answer(content).body + b"\n\n"
+
+
+def event_stream(events: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+
+async def unless_left(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`; when the client hangs up first, `work` is cancelled: nobody would read the answer."""
+    task, watcher = asyncio.ensure_future(work), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            raise HTTPException(499, "the client hung up")
+        return task.result()
+    finally:
+        watcher.cancel()
+        if not task.done():
+            task.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class BodyLimit:
+    """Refuses bodies over `most` bytes with 413, reading no further."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app, self._most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._most:
+                raise HTTPException(413, f"the request body is larger than {self._most} bytes")
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """A bad request is answered 400 with one line (413 when too large), a paused, stopping, stuck or failed engine 503, an
+    answer that took too long 504."""
+    app.add_exception_handler(UserError, _engine_problem)
+    app.add_exception_handler(EngineError, _engine_problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_problem)
+
+
+def as_problem(error: Exception) -> tuple[str, str, int]:
+    """(message, type, status) of an error that a route may meet."""
+    if isinstance(error, TooLarge):
+        return str(error), "request_too_large", 413
+    if isinstance(error, UserError):
+        return str(error), "invalid_request_error", 400
+    if isinstance(error, EngineTimeout):
+        return str(error), "timeout", 504
+    return str(error), "paused" if isinstance(error, EnginePaused) else "engine_error", 503
+
+
+async def _engine_problem(request: Request, error: Exception) -> Response:
+    return problem(*as_problem(error))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return problem(f"the request body is not JSON: {first['ctx']['error']}", "invalid_request_error", 400)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if part != "body")
+    place = "".join(parts).removeprefix(".") or "the request body"
+    return problem(f"{place}: {first['msg']}"[:500], "invalid_request_error", 400)
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}.get(
+        error.status_code, "invalid_request_error"
+    )
+    return problem(str(error.detail), kind, error.status_code)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(str(key)): _encodable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(part) for part in value]
+    return value

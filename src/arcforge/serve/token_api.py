@@ -1,0 +1,173 @@
+"""Token ids in, token ids out: /generate (SGLang's shape), /inference/v1/generate (vLLM's shape), /score and /reward.
+
+    POST /generate {"input_ids": [..], "sampling_params": {..}, "rid": "..", "return_logprob": true}
+      -> {"output_ids": [..], "meta_info": {"id", "finish_reason": {"type"}, "prompt_tokens", "completion_tokens",
+          "cached_tokens", "output_token_logprobs": [[logprob, id, null]],
+          "weight_versions": [{"version", "start", "end"}]}}
+
+With "max_new_tokens": 0 and "logprob_start_len": 0 (vLLM's shape: "max_tokens": 0, "prompt_logprobs": 0) nothing is sampled and
+the log-probabilities of the supplied ids come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.errors import EngineError, UserError
+from arcforge.core.messages import Sampling
+from arcforge.serve.engine import Output
+from arcforge.serve.http import TooLarge, answer, as_problem, event, event_stream, problem, unless_left
+from arcforge.serve.limits import Limits
+from arcforge.serve.loop import EngineLoop
+from arcforge.serve.token_answers import output_ids, sglang, vllm_choice
+from arcforge.serve.token_schema import GenerateBody, RewardBody, ScoreBody, VllmGenerateBody, known_ids
+
+
+class TokenApi:
+    """The routes of one engine."""
+
+    def __init__(self, engine: EngineLoop, tokenizer: Tokenizer, limits: Limits) -> None:
+        self._engine, self._limits = engine, limits
+        self._vocab_size, self._stop_ids = tokenizer.vocab_size, tokenizer.stop_ids
+
+    def router(self) -> APIRouter:
+        router = APIRouter(tags=["tokens"])
+        router.post("/generate")(self.generate)
+        router.post("/inference/v1/generate")(self.vllm_generate)
+        router.post("/score")(self.score)
+        router.post("/reward")(self.reward)
+        return router
+
+    async def generate(self, body: GenerateBody, request: Request) -> Response:
+        ids, sampling = self._asked(body.input_ids, "input_ids", body.sampling(self._stop_ids))
+        rid = body.rid or uuid.uuid4().hex
+        if body.stream:
+            if body.sampling_params.n > 1:
+                raise UserError("n: one choice at a time where they are streamed")
+            pieces = await self._begun(ids, sampling, rid)
+            return event_stream(self._sglang_events(body, rid, pieces))
+        outputs = await unless_left(request, self._choices(ids, sampling, rid, body.sampling_params.n))
+        answers = [sglang(output, body, rid) for output in outputs]
+        return answer(answers[0] if len(answers) == 1 else answers)
+
+    async def vllm_generate(self, body: VllmGenerateBody, request: Request) -> Response:
+        ids, sampling = self._asked(body.token_ids, "token_ids", body.sampling(self._stop_ids))
+        rid = body.request_id or uuid.uuid4().hex
+        if body.stream:
+            if body.sampling_params.n > 1:
+                raise UserError("n: one choice at a time where they are streamed")
+            pieces = await self._begun(ids, sampling, rid)
+            return event_stream(self._vllm_events(body, rid, pieces))
+        outputs = await unless_left(request, self._choices(ids, sampling, rid, body.sampling_params.n))
+        whole = {"request_id": rid, "choices": [vllm_choice(o, body, i) for i, o in enumerate(outputs)]}
+        whole["usage"] = _usage(len(ids), sum(len(output_ids(o.spans)) for o in outputs), outputs[0].cached_tokens)
+        if outputs[0].prompt_logprobs is not None:
+            told = zip(ids[1:], outputs[0].prompt_logprobs, strict=True)
+            whole["prompt_logprobs"] = [None, *({str(i): {"logprob": p}} for i, p in told)]
+        if body.return_token_ids:
+            whole["prompt_token_ids"] = ids
+        return answer(whole)
+
+    async def score(self, body: ScoreBody) -> Response:
+        """Log-probabilities of ids[1:] of each sequence, by the training form of the model."""
+        if (body.input_ids is None) == (body.batch is None):
+            raise UserError("one of input_ids and batch is needed")
+        batch = self._batch([body.input_ids], "input_ids") if body.input_ids is not None else []
+        batch = self._batch(body.batch, "batch") if body.batch is not None else batch
+        logprobs = await self._engine.score(batch, self._limits.request_timeout)
+        return answer({"logprobs": logprobs if body.input_ids is None else logprobs[0]})
+
+    async def reward(self, body: RewardBody) -> Response:
+        """Scalar rewards of whole sequences; 409 for a checkpoint without a scalar head."""
+        batch = self._batch(body.ids, "ids")
+        try:
+            rewards = await self._engine.reward(batch, self._limits.request_timeout)
+        except UserError as error:
+            return problem(str(error), "no_reward_model", 409)
+        return answer({"rewards": rewards})
+
+    def _asked(self, ids: Sequence[int], name: str, sampling: Sampling) -> tuple[list[int], Sampling]:
+        known_ids([*sampling.stop_ids, 0], "stop_token_ids", self._vocab_size)
+        return known_ids(ids, name, self._vocab_size), sampling
+
+    async def _choices(self, ids: list[int], sampling: Sampling, rid: str, n: int) -> list[Output]:
+        """n answers to one prompt, which is computed once; each has a seed of its own."""
+        seeds = [(sampling.seed + i) % 2**63 for i in range(n)]
+        return await asyncio.gather(
+            *(
+                self._engine.generate(
+                    ids,
+                    sampling.model_copy(update={"seed": seed}),
+                    rid if n == 1 else f"{rid}-{i}",
+                    self._limits.request_timeout,
+                )
+                for i, seed in enumerate(seeds)
+            )
+        )
+
+    async def _begun(self, ids: list[int], sampling: Sampling, rid: str) -> AsyncGenerator[Output, None]:
+        """The pieces, once there is a first: a request the engine refuses is answered by a status, not a broken stream."""
+        pieces = self._engine.stream(ids, sampling, rid, self._limits.request_timeout)
+        first = await anext(pieces)
+        return _rejoined(first, pieces)
+
+    async def _sglang_events(
+        self, body: GenerateBody, rid: str, pieces: AsyncGenerator[Output, None]
+    ) -> AsyncGenerator[bytes, None]:
+        async for content in _events(pieces, lambda piece, first: sglang(piece, body, rid, first)):
+            yield content
+
+    async def _vllm_events(
+        self, body: VllmGenerateBody, rid: str, pieces: AsyncGenerator[Output, None]
+    ) -> AsyncGenerator[bytes, None]:
+        def piece_of(piece: Output, first: int) -> dict[str, Any]:
+            return {"request_id": rid, "choices": [vllm_choice(piece, body, 0, first)]}
+
+        async for content in _events(pieces, piece_of):
+            yield content
+
+    def _batch(self, batch: Sequence[Sequence[int]], name: str) -> list[list[int]]:
+        if not batch:
+            raise UserError(f"{name}: a non-empty list of lists of token ids is needed")
+        if len(batch) > self._limits.max_batch:
+            raise TooLarge(f"{name}: {len(batch)} sequences; at most {self._limits.max_batch} in one request")
+        return [known_ids(ids, f"{name}[{i}]", self._vocab_size) for i, ids in enumerate(batch)]
+
+
+async def _events(pieces: AsyncGenerator[Output, None], content: Any) -> AsyncGenerator[bytes, None]:
+    """An event per piece, [DONE] at the end; an error in the middle is the last event."""
+    first = 0
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield event(content(piece, first))
+                first += len(output_ids(piece.spans))
+    except (EngineError, UserError) as error:
+        message, kind, status = as_problem(error)
+        yield event({"error": {"message": message, "type": kind, "code": status}})
+        return
+    yield b"data: [DONE]\n\n"
+
+
+async def _rejoined(first: Output, rest: AsyncGenerator[Output, None]) -> AsyncGenerator[Output, None]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+def _usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }

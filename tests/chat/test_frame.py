@@ -64,6 +64,14 @@ def test_tags_of_the_frame_are_control_and_those_of_a_tool_are_text(tokenizer: T
     assert tool_json(spelled, FRAME) in other.decode(tools_block((spelled,), other))
 
 
+def test_text_of_the_frame_and_of_the_tools_is_encoded_as_one(tokenizer: Tokenizer, tmp_path) -> None:
+    frame = replace(FRAME, before='<|system|>"tools":', after='"};', wrapped=False, separators=COMPACT)
+    other = reloaded(tokenizer, tmp_path, frame)
+    text = '"tools":{"name":"done"}"};'
+    assert tools_block((DONE,), other) == [other.id("<|system|>"), *other.encode(text)]
+    assert other.encode(text) != other.encode('"tools":') + other.encode(text.removeprefix('"tools":'))
+
+
 def test_the_template_stays_with_the_tokenizer(tokenizer: Tokenizer, tmp_path) -> None:
     other = reloaded(tokenizer, tmp_path)
     other.save(tmp_path / "again")

@@ -37,6 +37,7 @@ def plainly(strings, text) -> tuple[str, str]:
         (("END",), "EN", "EN", ""),
         (("END",), "ENEND", "EN", "END"),
         (("aab",), "aaab", "a", "aab"),
+        (("aaab",), "aaacab", "aaacab", ""),
         (("\n\n", "###"), "a\nb##c\n\nd###", "a\nb##c", "\n\n"),
         (("abcd", "bc"), "abcd", "a", "bc"),
         (("b", "ab"), "ab", "", "ab"),

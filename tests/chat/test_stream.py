@@ -23,9 +23,13 @@ ARGUMENT = ("<arg_key>", "i", "</arg_key>", "<arg_value>", "2", "</arg_value>")
 CALL = ("<tool_call>", "look", *ARGUMENT, "</tool_call>")
 
 
+HALF = "half a character"
+
+
 def ids_of(tokenizer: Tokenizer, pieces) -> list[int]:
     """Control tokens where a piece is one, text elsewhere."""
-    return [i for p in pieces for i in ([tokenizer.id(p)] if p in CONTROL_TOKENS else tokenizer.encode(p))]
+    ids = {name: [tokenizer.id(name)] for name in CONTROL_TOKENS} | {HALF: tokenizer.encode("é")[:1]}
+    return [i for piece in pieces for i in (ids[piece] if piece in ids else tokenizer.encode(piece))]
 
 
 def read(tokenizer: Tokenizer, parts, thinking: Thinking) -> tuple[list[list[Event]], Parsed]:
@@ -116,6 +120,8 @@ TURNS = {
     "never closed": ("on and on ",),
     "nothing": (),
     "white space": (" ", "</think>", "\n", "<|user|>"),
+    "half characters": (HALF, "</think>", HALF, *CALL, HALF, "<think>", "a", HALF, "<tool_call>", "look", HALF),
+    "half a character before a call": (HALF, *CALL, HALF, *CALL, "<|user|>"),
 }
 
 

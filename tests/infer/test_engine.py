@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.infer.engine import Engine, EngineConfig, load_engine
+from arcforge.infer.precision import rounding_gap
 from arcforge.infer.runner import by_length
 from arcforge.model.checkpoint import save_checkpoint, to_hf
 from arcforge.model.initialise import new_model
@@ -228,3 +229,23 @@ def test_prefill_groups_rows_of_similar_length():
     assert by_length([7]) == [[0]] and by_length([]) == []
     mixed = [3, 400, 5, 90, 80, 3, 2, 390]
     assert sorted(i for group in by_length(mixed) for i in group) == list(range(8))
+
+
+def test_weights_rounded_to_fp8_are_those_of_an_fp8_checkpoint_also_after_an_update(tmp_path):
+    wide = CONFIG.model_copy(update={"hidden_size": 160, "moe_intermediate_size": 136})
+    for name, seed in (("a", 1), ("b", 2)):
+        save_checkpoint(new_model(wide, seed=seed), tmp_path / name)
+        save_checkpoint(new_model(wide, seed=seed), tmp_path / f"{name}-fp8", "fp8")
+    engine = load_engine(tmp_path / "a", EngineConfig(max_running=1, max_length=64, values="fp8"))
+    ids = list(range(40))
+    for name in ("a", "b"):
+        if name == "b":
+            engine.update_weights(tmp_path / "b", 1)
+        stored = load_engine(tmp_path / f"{name}-fp8", EngineConfig(max_running=1, max_length=64))
+        plain = load_engine(tmp_path / name, EngineConfig(max_running=1, max_length=64))
+        rounded = engine.score([ids])[0]
+        assert rounded == pytest.approx(stored.score([ids])[0], abs=1e-5)
+        assert max(abs(a - b) for a, b in zip(rounded, plain.score([ids])[0])) > 1e-4
+    gap = rounding_gap(tmp_path / "a", tokens=32)
+    assert 0 < gap.mean <= gap.largest < 1 and gap.tokens == 32
+    assert rounding_gap(tmp_path / "a", "bfloat16", tokens=32).largest == 0

@@ -69,6 +69,12 @@ def test_generate_speaks_the_wire_format(http: httpx.Client) -> None:
     }
 
 
+def test_a_body_is_json_whatever_its_content_type_says(http: httpx.Client) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/plain"):
+        answer = http.post("/generate", content='{"input_ids": [1]}', headers={"content-type": kind})
+        assert answer.status_code == 200
+
+
 def test_stop_ids_default_to_the_models_own(http: httpx.Client, tokenizer: Tokenizer) -> None:
     stop = tokenizer.id("<|observation|>")
     for stops, reason in ((None, {"type": "stop", "matched": stop}), ([], {"type": "length"})):

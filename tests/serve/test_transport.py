@@ -60,10 +60,14 @@ def sender(name, ttl=60.0):
     try:
         yield Sender(process)
     finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            pipe.close()
+        process.send_signal(signal.SIGCONT)
+        process.stdin.close()
+        try:
+            process.wait(10)
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.stderr.close()
 
 
 @pytest.fixture(params=["shared_memory", "nixl"])

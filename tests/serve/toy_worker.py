@@ -10,13 +10,10 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -111,40 +108,6 @@ async def echo(request: Request) -> Response:
     answer = JSONResponse(said, status_code=418)
     answer.raw_headers += [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"x-odd", b"yes")]
     return answer
-
-
-class ToyWorker:
-    """The process, from the test's side."""
-
-    def __init__(self, port: int) -> None:
-        self.port, self.url = port, f"http://127.0.0.1:{port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns at once; see `ready`."""
-        self.process = subprocess.Popen([sys.executable, __file__, str(self.port)])
-
-    def ready(self) -> ToyWorker:
-        end = time.monotonic() + 20
-        while True:
-            try:
-                httpx.get(f"{self.url}/health", trust_env=False)
-                return self
-            except httpx.TransportError:
-                assert time.monotonic() < end, "the worker did not start"
-                time.sleep(0.02)
-
-    def set(self, **values: Any) -> None:
-        httpx.post(f"{self.url}/set", json=values, trust_env=False)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return httpx.get(f"{self.url}/state", trust_env=False).json()
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
 
 
 ROUTES = [

@@ -16,7 +16,7 @@ Examples:
 
 
 def main(
-    more: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="Further workers.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="URL", help="Further workers.")] = None,
     workers: Annotated[list[str] | None, typer.Option(metavar="URL", help="The workers' addresses.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,

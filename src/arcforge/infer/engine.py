@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -38,7 +39,8 @@ class EngineConfig(Config):
     drafts: MTP tokens per step (0 = off). stale_prefix: weight versions that a cached prefix may lag behind when a new
     request starts from it; 0 computes every prefix anew after an update. Behaviour log-probs stay exact either way: they are
     those of the sampled distribution. deterministic: tokens and log-probabilities are bit for bit the same whatever else is
-    in the batch, and whether a prefix was cached; slower (benchmarks/engine.py)."""
+    in the batch, and whether a prefix was cached; slower (benchmarks/engine.py). values: weights as stored, or rounded to
+    bfloat16 or to FP8 blocks of 128x128 when they are loaded and at every update; products are computed in float32."""
 
     max_running: int = Field(default=64, ge=1)
     max_length: int = Field(default=1024, ge=8)
@@ -47,6 +49,7 @@ class EngineConfig(Config):
     drafts: int = Field(default=0, ge=0, le=8)
     stale_prefix: int = Field(default=0, ge=0)
     deterministic: bool = False
+    values: Literal["", "bfloat16", "fp8"] = ""
 
     @property
     def blocks(self) -> int:
@@ -181,7 +184,7 @@ class Engine:
     def update_weights(self, source: Path | str, version: int) -> None:
         """Load new weights in place from a checkpoint folder or from shared memory, "shm:NAME" (`model.shared`). Running
         requests continue; see `stale_prefix` for what is cached. UserError: nothing has changed."""
-        fill(self.model, weights(source), at_once=True)
+        fill(self.model, weights(source), at_once=True, values=self.config.values)
         self.set_version(version)
 
     def set_version(self, version: int) -> None:
@@ -287,7 +290,7 @@ class Engine:
 
 def load_engine(folder: Path, config: EngineConfig) -> Engine:
     """An engine on a checkpoint folder, with its scalar head when it has one."""
-    return Engine(load_checkpoint(folder), config, load_reward_model(folder))
+    return Engine(load_checkpoint(folder, values=config.values), config, load_reward_model(folder))
 
 
 def _chunks(rows: list[list[int]], budget: int) -> list[list[list[int]]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.model.config import ModelConfig
-from arcforge.model.fp8 import BLOCK, is_quantised_name, quantise
+from arcforge.model.fp8 import BLOCK, dequantise, is_quantised_name, quantise
 from arcforge.model.hf_config import hf_config, read_config
 from arcforge.model.reward import RewardModel
 from arcforge.model.stored import SCALE, SHARD_BYTES, Plan, StoredTensors, write_tensors
@@ -97,11 +97,18 @@ def _format(name: str, dtype: str) -> torch.dtype:
     return torch.float32 if _keeps_fp32(name) else DTYPES.get(dtype, torch.bfloat16)
 
 
-def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> GlmMoeDsa:
+def rounded(name: str, tensor: Tensor, dtype: str) -> Tensor:
+    """float32, with the values that a checkpoint of this dtype ("bfloat16" | "fp8") would hold."""
+    if dtype == "fp8" and is_quantised_name(name):
+        return dequantise(*quantise(tensor))
+    return tensor.to(_format(name, dtype)).float()
+
+
+def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32, values: str = "") -> GlmMoeDsa:
     """Build the model of a folder. UserError names a tensor that is missing, unexpected, misshaped or not finite. FP8 blocks
-    are dequantised."""
+    are dequantised. values: of `fill`."""
     model = GlmMoeDsa(read_config(folder))
-    fill(model, StoredTensors(folder))
+    fill(model, StoredTensors(folder), values=values)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # buffers stay: the router's bias chooses experts in float32
     return model.eval()
@@ -120,17 +127,18 @@ def load_reward_model(folder: Path) -> RewardModel | None:
 
 
 @torch.no_grad()
-def fill(model: GlmMoeDsa, stored: StoredTensors, at_once: bool = False) -> None:
+def fill(model: GlmMoeDsa, stored: StoredTensors, at_once: bool = False, values: str = "") -> None:
     """Copy stored tensors into the model; duplicates of shared MTP tensors (older checkpoints) are accepted.
 
     Names and shapes are checked before anything is copied. at_once: values too, at the price of holding all of them: a folder
-    that is no good then leaves the old weights as they were.
+    that is no good then leaves the old weights as they were. values: "" as they are stored, or `rounded` to a dtype.
     """
     targets = dict(to_hf(model))
     check(stored, {name: tuple(target.shape) for name, target in targets.items()}, model.config)
     read = {name: stored.read(name) for name in targets} if at_once else None
     for name, target in targets.items():
-        target.copy_(stored.read(name) if read is None else read[name])
+        tensor = stored.read(name) if read is None else read[name]
+        target.copy_(rounded(name, tensor, values) if values else tensor)
 
 
 def check(stored: StoredTensors, shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:

@@ -71,13 +71,16 @@ async def _left(request: Request) -> None:
         pass
 
 
-class BodyLimit:
-    """Refuses bodies over `most` bytes with 413, reading no further."""
+class JsonBodies:
+    """Bodies are JSON, whatever their content type says (curl's default says a form); those over `most` bytes are refused with
+    413, and read no further."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         size = 0
 
         async def limited() -> Message:
@@ -88,7 +91,9 @@ class BodyLimit:
                 raise HTTPException(413, f"the request body is larger than {self._most} bytes")
             return message
 
-        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+        headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        scope = {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
+        return await self._app(scope, limited, send)
 
 
 def add_error_answers(app: FastAPI) -> None:

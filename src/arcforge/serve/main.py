@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -20,6 +21,7 @@ from arcforge.core.config import build
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.infer.engine import EngineConfig, load_engine
+from arcforge.infer.precision import rounding_gap
 from arcforge.launch.heartbeat import Heartbeat
 from arcforge.serve.limits import Limits
 from arcforge.serve.listener import Server, bind, server
@@ -59,6 +61,8 @@ def serve(
         size = engine.model.config.vocab_size
         raise UserError(f"{checkpoint}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {size}")
     engine.version = version
+    if engine.config.values == "fp8":
+        print(f"fp8 against bfloat16: {rounding_gap(checkpoint)}", flush=True)
     metrics, beat = Metrics(), Heartbeat(heartbeat).beat if heartbeat else lambda: None
     loop = EngineLoop(engine, stuck_after, beat, metrics.finished)
     app = build_app(loop, tokenizer, model_name, limits, metrics, engine.config.max_length)
@@ -91,9 +95,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model-name", default="arcforge", help="name under /v1/models")
     parser.add_argument("--heartbeat", type=Path, help="a file to touch while the engine's loop turns")
     for name, field in EngineConfig.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
+        flag, words = f"--{name.replace('_', '-')}", get_args(field.annotation)
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", help="see EngineConfig")
+        elif words:
+            parser.add_argument(flag, choices=words, default=field.default, help="see EngineConfig")
         else:
             parser.add_argument(flag, type=int, default=field.default, help="see EngineConfig")
     options = vars(parser.parse_args(arguments))

@@ -55,15 +55,9 @@ class RouterOptions:
 def build_router(workers: Sequence[str], options: RouterOptions | None = None) -> Starlette:
     """The application. UserError for an address that is none, for one named twice, and for none at all."""
     options = options or RouterOptions()
-    pool, upstream = WorkerPool(), Upstream()
-    for url in map(worker_url, workers):
-        if pool.get(url):
-            raise UserError(f"worker {url} is named twice")
-        pool.add(url)
-    if not workers:
-        raise UserError("no workers: name at least one, as in --workers http://127.0.0.1:8001")
-    if options.timeout <= 0:
+    if not options.timeout > 0:
         raise UserError(f"timeout {options.timeout:g}: more than 0 seconds are needed")
+    pool, upstream = _pool_of(workers), Upstream()
     heartbeats = Heartbeats(
         pool, upstream, options.beat, options.beat_timeout, options.beats_missed, call_timeout=options.timeout
     )
@@ -89,6 +83,17 @@ def build_router(workers: Sequence[str], options: RouterOptions | None = None) -
     ]
     handlers: dict[Any, Any] = dict.fromkeys((UserError, ClientLeft, TimeoutError), _failed)
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+def _pool_of(workers: Sequence[str]) -> WorkerPool:
+    pool = WorkerPool()
+    for url in map(worker_url, workers):
+        if pool.get(url):
+            raise UserError(f"worker {url} is named twice")
+        pool.add(url)
+    if not workers:
+        raise UserError("no workers: name at least one, as in --workers http://127.0.0.1:8001")
+    return pool
 
 
 class RouterApi:

@@ -19,7 +19,7 @@ from arcforge.chat.tokenizer import Tokenizer
 from arcforge.serve.chat_api import ChatApi
 from arcforge.serve.completions_api import CompletionsApi
 from arcforge.serve.control_api import ControlApi
-from arcforge.serve.http import BodyLimit, add_error_answers
+from arcforge.serve.http import JsonBodies, add_error_answers
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.messages_api import MessagesApi
@@ -46,8 +46,8 @@ def build_app(
         yield
         await asyncio.to_thread(engine.stop, STOP_SECONDS)
 
-    app = FastAPI(title="arcforge", version=__version__, lifespan=lifespan, strict_content_type=False)
-    app.add_middleware(BodyLimit, most=limits.max_body_bytes)  # type: ignore[arg-type]
+    app = FastAPI(title="arcforge", version=__version__, lifespan=lifespan)
+    app.add_middleware(JsonBodies, most=limits.max_body_bytes)  # type: ignore[arg-type]
     add_error_answers(app)
     for api in (
         TokenApi(engine, tokenizer, limits),

@@ -16,7 +16,7 @@ from arcforge.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 ARCFORGE = [sys.executable, "-c", "from arcforge.cli.main import app; app(prog_name='arcforge')"]
-VERBS = ("run", "chat", "serve", "agent", "eval", "convert", "inspect", "report", "trace")
+VERBS = ("run", "chat", "serve", "route", "agent", "eval", "convert", "inspect", "report", "trace")
 
 
 def arcforge(*args):

@@ -6,7 +6,7 @@ import pytest
 from parrot import parrot
 
 from arcforge.core.errors import UserError
-from arcforge.core.messages import Message
+from arcforge.core.messages import Message, ToolCall
 from arcforge.pipeline.talk import DIM, PLAIN, Chat, checkpoint_of, load, printable
 
 
@@ -25,6 +25,13 @@ def talk(loaded, *lines, colour=False):
 def test_thinking_is_dimmed_and_an_answer_cannot_steer_the_terminal(loaded):
     _, text, _ = talk(loaded, "/think on", "hello", colour=True)
     assert text == f"{DIM}hm{PLAIN}\nné\ufffd!\n"
+
+
+def test_a_tool_call_is_shown_whole(tmp_path):
+    folder = parrot(tmp_path / "checkpoint", "</think>so<tool_call>lk</tool_call><|observation|>")
+    chat, text, _ = talk(load(folder), "hello")
+    assert text == "solk {}\n"
+    assert chat.messages[-1] == Message(role="assistant", content="so", tool_calls=(ToolCall(name="lk"),))
 
 
 def test_the_conversation_is_kept_until_it_is_reset(loaded):

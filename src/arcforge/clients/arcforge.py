@@ -120,7 +120,7 @@ class RewardClient:
 
 
 class EngineControl:
-    """Control of every engine of a fleet. Routers do not broadcast control calls, so each engine is told itself.
+    """Control of every engine of a fleet. Public routers do not broadcast control calls, so each engine is told itself.
 
     A call returns when all engines have answered; EngineError or RolloutTimeout names the first one that did not do it.
     """

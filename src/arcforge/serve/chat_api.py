@@ -23,7 +23,7 @@ from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import ToolCall
 from arcforge.serve.chat_schema import ChatBody
-from arcforge.serve.http import answer, as_problem, event, event_stream, unless_left
+from arcforge.serve.http import answer, as_problem, error_fields, event, event_stream, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.names import check_model
@@ -60,7 +60,7 @@ class ChatApi:
                     choice.take(piece)
             return choice.message()
 
-        made = await unless_left(request, asyncio.gather(*map(whole, choices, runs)))
+        made = await unless_left(request.receive, asyncio.gather(*map(whole, choices, runs)))
         completion = {**head, "object": "chat.completion", "choices": made, "usage": self._usage(prompt, choices)}
         if body.return_token_ids:
             completion["prompt_token_ids"] = prompt
@@ -86,8 +86,7 @@ class ChatApi:
                 async for index, piece in pieces:
                     yield event({**head, "choices": [choices[index].delta(piece)]})
         except (EngineError, UserError) as error:
-            message, kind, status = as_problem(error)
-            yield event({"error": {"message": message, "type": kind, "code": status}})
+            yield event(error_fields(*as_problem(error)))
             return
         if body.stream_options is not None and body.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": self._usage(prompt, choices)})

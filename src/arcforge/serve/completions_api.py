@@ -20,7 +20,7 @@ from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.serve.chat_schema import SampledBody
 from arcforge.serve.engine import EnginePaused, Output
-from arcforge.serve.http import answer, as_problem, event, event_stream, unless_left
+from arcforge.serve.http import answer, as_problem, error_fields, event, event_stream, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.names import check_model
@@ -82,7 +82,7 @@ class CompletionsApi:
             )
             for i, ids in enumerate(prompts)
         )
-        made = await unless_left(request, asyncio.gather(*asked))
+        made = await unless_left(request.receive, asyncio.gather(*asked))
         choices = [self._choice(body, ids, text, i) for i, (ids, text) in enumerate(zip(prompts, made, strict=True))]
         usage = _usage(sum(map(len, prompts)) // body.choices, made)
         return answer({**head, "choices": choices, "usage": usage})
@@ -135,8 +135,7 @@ class CompletionsApi:
                     yield event({**head, "choices": [choice]})
                     piece = await anext(rest, None)
         except (EngineError, UserError) as error:
-            message, kind, status = as_problem(error)
-            yield event({"error": {"message": message, "type": kind, "code": status}})
+            yield event(error_fields(*as_problem(error)))
             return
         if body.stream_options is not None and body.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": _usage(len(ids), [whole])})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
@@ -25,49 +24,57 @@ class TooLarge(UserError):
     """More than one request may ask for; answered 413."""
 
 
-def answer(content: Any, status: int = 200) -> Response:
+class ClientLeft(EngineError):
+    """The client hung up before it had its answer; nobody reads what is answered."""
+
+
+def encoded(content: Any) -> bytes:
     """JSON; text that is no valid Unicode (half a surrogate pair) is written with replacement characters."""
     try:
-        body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:
-        body = orjson.dumps(_encodable(content))
-    return Response(body, status_code=status, media_type="application/json")
+        return orjson.dumps(_encodable(content))
 
 
-def problem(message: str, kind: str, status: int) -> Response:
-    """The error that OpenAI's clients read."""
-    return answer({"error": {"message": message, "type": kind, "code": status}}, status)
+def answer(content: Any, status: int = 200) -> Response:
+    return Response(encoded(content), status_code=status, media_type="application/json")
+
+
+def error_fields(message: str, kind: str, status: int, **more: Any) -> dict[str, Any]:
+    """The error that OpenAI's clients read, on one line."""
+    return {"error": {"message": " ".join(message.split()), "type": kind, "code": status}, **more}
+
+
+def problem(message: str, kind: str, status: int, **more: Any) -> Response:
+    return answer(error_fields(message, kind, status, **more), status)
 
 
 def event(content: Any, name: str = "") -> bytes:
     """One server-sent event."""
     head = f"event: {name}\n".encode() if name else b""
-    return head + b"data: " + answer(content).body + b"\n\n"
+    return head + b"data: " + encoded(content) + b"\n\n"
 
 
 def event_stream(events: AsyncIterator[bytes]) -> Response:
     return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
 
-async def unless_left(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`; when the client hangs up first, `work` is cancelled: nobody would read the answer."""
-    task, watcher = asyncio.ensure_future(work), asyncio.create_task(_left(request))
+async def unless_left(receive: Receive, work: Awaitable[T]) -> T:
+    """The result of `work`; ClientLeft when the client hangs up first: then `work` is cancelled, nobody would read it."""
+    task, watcher = asyncio.ensure_future(work), asyncio.create_task(_left(receive))
     try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            raise HTTPException(499, "the client hung up")
+            raise ClientLeft("the client hung up before it had its answer")
         return task.result()
     finally:
-        watcher.cancel()
-        if not task.done():
-            task.cancel()
+        for each in (task, watcher):
+            each.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 
@@ -111,6 +118,8 @@ def as_problem(error: Exception) -> tuple[str, str, int]:
         return str(error), "request_too_large", 413
     if isinstance(error, UserError):
         return str(error), "invalid_request_error", 400
+    if isinstance(error, ClientLeft):
+        return str(error), "client_left", 499
     if isinstance(error, EngineTimeout):
         return str(error), "timeout", 504
     return str(error), "paused" if isinstance(error, EnginePaused) else "engine_error", 503

@@ -60,7 +60,7 @@ class MessagesApi:
                     reply.take(piece)
             return reply.message()
 
-        return answer(await unless_left(request, whole()))
+        return answer(await unless_left(request.receive, whole()))
 
 
 class Reply:

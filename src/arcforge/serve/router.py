@@ -29,11 +29,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from arcforge.core.errors import UserError
+from arcforge.serve.http import ClientLeft, TooLarge, problem
 from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.router_control import CONTROL, METHODS, FanOut
 from arcforge.serve.router_forward import Forward
 from arcforge.serve.router_health import Heartbeats
-from arcforge.serve.router_http import ClientLeft, TooLarge, Upstream, problem, read_incoming, worker_url
+from arcforge.serve.router_http import Upstream, read_incoming, worker_url
 from arcforge.serve.router_metrics import registry
 from arcforge.serve.router_workers import Worker, WorkerPool
 

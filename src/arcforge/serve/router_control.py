@@ -18,7 +18,8 @@ import aiohttp
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from arcforge.serve.router_http import Incoming, Upstream, problem, read_incoming
+from arcforge.serve.http import problem
+from arcforge.serve.router_http import Incoming, Upstream, read_incoming
 from arcforge.serve.router_workers import Worker, WorkerPool
 
 CONTROL = {

@@ -16,16 +16,8 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from arcforge.core.errors import EngineError, UserError
-from arcforge.serve.router_http import (
-    ClientLeft,
-    Incoming,
-    TooLarge,
-    Upstream,
-    error_json,
-    passed_on,
-    read_incoming,
-    unless_left,
-)
+from arcforge.serve.http import ClientLeft, TooLarge, encoded, error_fields, unless_left
+from arcforge.serve.router_http import Incoming, Upstream, passed_on, read_incoming
 from arcforge.serve.router_sessions import session_key
 from arcforge.serve.router_workers import Worker, WorkerFailed, WorkerPool
 
@@ -65,7 +57,7 @@ class Reply:
 
     async def fail(self, message: str, kind: str, status: int) -> None:
         """Say what went wrong, if that is still possible; otherwise the server closes the unfinished answer."""
-        error = error_json(message, kind, status)
+        error = encoded(error_fields(message, kind, status))
         if not self.started:
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(error)).encode())]
             await self._send({"type": "http.response.start", "status": status, "headers": headers})

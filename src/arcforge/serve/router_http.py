@@ -1,26 +1,22 @@
-"""HTTP on both sides of the router: a client's request read whole, sent to a worker as it is, and the router's own errors.
+"""HTTP on both sides of the router: a client's request read whole, sent to a worker as it is.
 
 The body is read whole before it is sent on, because a request whose worker dies is sent once more to another one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
-from starlette.responses import Response
 from starlette.types import Receive, Scope
 from yarl import URL
 
 from arcforge.clients.http import CONNECT_TIMEOUT, IDLE_SECONDS
-from arcforge.core.errors import EngineError, UserError
+from arcforge.core.errors import UserError
+from arcforge.serve.http import ClientLeft, TooLarge
 
-T = TypeVar("T")
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     "upgrade".split()
@@ -28,14 +24,6 @@ HOP_BY_HOP = frozenset(
 SET_ANEW = frozenset({"host", "content-length", "expect"})  # by the client of the worker
 LONGEST_HEADER = 1 << 16  # bytes of one line of a worker's answer
 AUTOMATIC = ("accept", "accept-encoding", "content-type", "user-agent")  # what aiohttp would add of its own
-
-
-class TooLarge(UserError):
-    """A request body over the limit; answered 413."""
-
-
-class ClientLeft(EngineError):
-    """The client hung up before it had its answer."""
 
 
 @dataclass(frozen=True)
@@ -117,35 +105,6 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
     named = b",".join(value for name, value in headers if name.lower() == b"connection").decode("latin-1")
     dropped = HOP_BY_HOP | {part.strip().lower() for part in named.split(",")}
     return [(name, value) for name, value in headers if name.lower().decode("latin-1") not in dropped]
-
-
-async def unless_left(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`; ClientLeft when the client hangs up first: then `work` is cancelled."""
-    task, watcher = asyncio.ensure_future(work), asyncio.create_task(_left(receive))
-    try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeft("before it had its answer")
-        return task.result()
-    finally:
-        for each in (task, watcher):
-            each.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def error_json(message: str, kind: str, status: int, **more: Any) -> bytes:
-    """The error that OpenAI's clients read, on one line."""
-    message = " ".join(message.split())
-    return json.dumps({"error": {"message": message, "type": kind, "code": status}, **more}).encode()
-
-
-def problem(message: str, kind: str, status: int, **more: Any) -> Response:
-    return Response(error_json(message, kind, status, **more), status, media_type="application/json")
 
 
 def worker_url(text: str) -> str:

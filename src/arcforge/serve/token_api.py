@@ -24,7 +24,7 @@ from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.serve.engine import Output
-from arcforge.serve.http import TooLarge, answer, as_problem, event, event_stream, problem, unless_left
+from arcforge.serve.http import TooLarge, answer, as_problem, error_fields, event, event_stream, problem, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.token_answers import output_ids, sglang, vllm_choice
@@ -54,7 +54,7 @@ class TokenApi:
                 raise UserError("n: one choice at a time where they are streamed")
             pieces = await self._begun(ids, sampling, rid)
             return event_stream(self._sglang_events(body, rid, pieces))
-        outputs = await unless_left(request, self._choices(ids, sampling, rid, body.sampling_params.n))
+        outputs = await unless_left(request.receive, self._choices(ids, sampling, rid, body.sampling_params.n))
         answers = [sglang(output, body, rid) for output in outputs]
         return answer(answers[0] if len(answers) == 1 else answers)
 
@@ -66,7 +66,7 @@ class TokenApi:
                 raise UserError("n: one choice at a time where they are streamed")
             pieces = await self._begun(ids, sampling, rid)
             return event_stream(self._vllm_events(body, rid, pieces))
-        outputs = await unless_left(request, self._choices(ids, sampling, rid, body.sampling_params.n))
+        outputs = await unless_left(request.receive, self._choices(ids, sampling, rid, body.sampling_params.n))
         whole = {"request_id": rid, "choices": [vllm_choice(o, body, i) for i, o in enumerate(outputs)]}
         whole["usage"] = _usage(len(ids), sum(len(output_ids(o.spans)) for o in outputs), outputs[0].cached_tokens)
         if outputs[0].prompt_logprobs is not None:
@@ -151,8 +151,7 @@ async def _events(pieces: AsyncGenerator[Output, None], content: Any) -> AsyncGe
                 yield event(content(piece, first))
                 first += len(output_ids(piece.spans))
     except (EngineError, UserError) as error:
-        message, kind, status = as_problem(error)
-        yield event({"error": {"message": message, "type": kind, "code": status}})
+        yield event(error_fields(*as_problem(error)))
         return
     yield b"data: [DONE]\n\n"
 

@@ -288,6 +288,18 @@ def test_other_contents_are_refused(model):
     assert untouched(decoder)
 
 
+def test_an_engine_that_promises_more_takes_no_less(model):
+    prompt = prompt_of(50)
+    blocks = sent(export_prefix(prefilled(model, prompt), prompt))
+    for mode, why in (({"deterministic": True}, "not computed deterministically"), ({"values": "fp8"}, "from model")):
+        decoder = engine_of(new_model(CONFIG, seed=1), **mode)
+        with pytest.raises(EngineError, match=why):
+            import_prefix(decoder, blocks)
+        assert untouched(decoder)
+    exact = sent(export_prefix(prefilled(new_model(CONFIG, seed=1), prompt, deterministic=True), prompt))
+    assert import_prefix(engine_of(new_model(CONFIG, seed=1)), exact) == 48
+
+
 def test_only_the_longest_context_may_differ_between_models():
     assert fingerprint(CONFIG) == fingerprint(CONFIG.model_copy(update={"max_position_embeddings": 9}))
     for field, value in CONFIG.model_dump().items():

@@ -200,6 +200,7 @@ def test_no_room_is_told_and_leaves_what_was_there(request, name):
     assert not (segments.folder() / f"{name}.part").exists()
 
 
+@pytest.mark.filterwarnings("error")
 def test_any_buffer_holds_an_image(image):
     model = new_model(CONFIG, seed=1)
     shared = SharedMemory(create=True, size=len(image))

@@ -51,6 +51,7 @@ class Header(Value):
     version: int
     block: int
     model: str
+    deterministic: bool
     dtype: str
     shapes: tuple[Shape, Shape]
 
@@ -68,9 +69,9 @@ class Blocks:
         return len(self.header.tokens)
 
 
-def fingerprint(config: ModelConfig) -> str:
-    """Equal for models whose caches can hold each other's contents, if their weights are the same."""
-    fields = config.model_dump(mode="json", exclude=WITHOUT_MEANING)
+def fingerprint(config: ModelConfig, values: str = "") -> str:
+    """Equal for models whose caches can hold each other's contents, if their weights are the same. values: as in EngineConfig."""
+    fields = {**config.model_dump(mode="json", exclude=WITHOUT_MEANING), "values": values}
     return blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -88,7 +89,8 @@ def export_prefix(engine: Engine, prompt_ids: Sequence[int], salt: str = "") -> 
         salt=salt,
         version=engine.blocks.version(known) if known else engine.version,
         block=BLOCK,
-        model=fingerprint(engine.model.config),
+        model=fingerprint(engine.model.config, engine.config.values),
+        deterministic=engine.config.deterministic,
         dtype=str(cache.keys.dtype).removeprefix("torch."),
         shapes=(_shape(contents[0]), _shape(contents[1])),
     )
@@ -159,8 +161,11 @@ def _refusal(engine: Engine, blocks: Blocks) -> str:
         return f"its keys are {shapes[0]} and {shapes[1]}, not {expected[0]} and {expected[1]}"
     if not blocks.keys_LSC.dtype == blocks.indexer_keys_LSD.dtype == cache.keys.dtype:
         return f"it holds {blocks.keys_LSC.dtype}, this cache {cache.keys.dtype}"
-    if header.model != fingerprint(engine.model.config):
-        return f"it comes from model {header.model}, this one is {fingerprint(engine.model.config)}"
+    model = fingerprint(engine.model.config, engine.config.values)
+    if header.model != model:
+        return f"it comes from model {header.model}, this one is {model}"
+    if engine.config.deterministic and not header.deterministic:
+        return "it was not computed deterministically, as this engine promises"
     if not oldest <= header.version <= engine.version:
         return f"it depends on weights {header.version}, this engine takes {oldest}..{engine.version}"
     if tokens % BLOCK or [key.hex() for key in _keys(header.tokens, header.salt)] != list(header.keys):

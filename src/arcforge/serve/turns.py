@@ -6,7 +6,7 @@ What every chat API shares: rendering, stop strings, a tool call that is asked f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -17,11 +17,9 @@ from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.messages import Message, Sampling, Thinking, ToolSpec, Value
 from arcforge.core.trajectory import TokenSpan
 from arcforge.serve.engine import EnginePaused, Output
+from arcforge.serve.forced_call import ForcedCall
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.token_answers import output_ids
-
-FORCED = -1
-"""Weight version of tokens that nobody sampled: the beginning of a call that the caller asked for."""
 
 
 class Turn(Value):
@@ -94,49 +92,28 @@ class Turns:
                 async for output in outputs:
                     yield output
             return
-        begun: list[int] = []
+
+        def part(ids: list[int], sampling: Sampling, name: str) -> AsyncGenerator[Output, None]:
+            return self._stream(ids, sampling, f"{request_id}-{name}", end)
+
+        forced = ForcedCall(self._tokenizer, prompt, turn.sampling, part)
         if turn.thinking.enabled:
-            async with aclosing(self._reasoning(turn, prompt, request_id, end)) as outputs:
+            async with aclosing(forced.reasoning()) as outputs:
                 async for output in outputs:
-                    begun += output_ids(output.spans)
                     yield output
-                    if output.finish_reason:
-                        return
-        forced = self._opening(turn, begun)
-        yield _Given([TokenSpan(ids=forced, source="model", logprobs=[0.0] * len(forced), version=FORCED)], len(prompt))
-        left = turn.sampling.max_tokens - len(begun) - len(forced)
-        sampling = turn.sampling.model_copy(
-            update={"max_tokens": max(left, 1), "seed": (turn.sampling.seed + len(begun)) % 2**63}
-        )
-        async with aclosing(self._stream(prompt + begun + forced, sampling, f"{request_id}-call", end)) as outputs:
+        tool = await self._chosen(turn, forced.so_far)
+        async with aclosing(forced.call(tool)) as outputs:
             async for output in outputs:
                 yield output
 
-    async def _reasoning(
-        self, turn: Turn, prompt: list[int], request_id: str, end: float
-    ) -> AsyncGenerator[Output, None]:
-        """Up to what ends the reasoning; a piece with a finish_reason only where no tokens are left for a call. A token that
-        would end the turn is not among them."""
-        ends = (self._tokenizer.id("</think>"), self._tokenizer.id("<tool_call>"))
-        sampling = turn.sampling.model_copy(update={"stop_ids": (*turn.sampling.stop_ids, *ends)})
-        async with aclosing(self._stream(prompt, sampling, f"{request_id}-think", end)) as outputs:
-            async for output in outputs:
-                if output.finish_reason != "stop":
-                    yield output
-                    continue
-                spans = [span.model_copy(deep=True) for span in output.spans]
-                if spans and spans[-1].ids[-1] not in ends:
-                    spans[-1].ids.pop()
-                    spans[-1].logprobs.pop()
-                yield _Given([span for span in spans if span.ids], output.prompt_tokens, output.cached_tokens)
-
-    def _opening(self, turn: Turn, begun: Sequence[int]) -> list[int]:
-        """What is written for the model before it goes on: the end of its reasoning, the call, the tool's name."""
-        end_think, call = self._tokenizer.id("</think>"), self._tokenizer.id("<tool_call>")
-        last = begun[-1] if begun else None
-        opening = [] if last in (end_think, call) or not turn.thinking.enabled else [end_think]
-        opening += [] if last == call else [call]
-        return opening + (self._tokenizer.encode(turn.forced) if turn.forced else [])
+    async def _chosen(self, turn: Turn, ids: list[int]) -> ToolSpec:
+        """The tool that was named, else the one whose name is likeliest here, by the mean over the name's tokens."""
+        if turn.forced or len(turn.tools) == 1:
+            return next(tool for tool in turn.tools if tool.name == turn.forced or not turn.forced)
+        names = [[self._tokenizer.id("<tool_call>"), *self._tokenizer.encode(tool.name)] for tool in turn.tools]
+        scored = await self._engine.score([ids + name for name in names], self._timeout)
+        means = [sum(row[len(ids) :]) / (len(name) - 1) for row, name in zip(scored, names, strict=True)]
+        return turn.tools[max(range(len(means)), key=means.__getitem__)]
 
     async def _stream(
         self, ids: list[int], sampling: Sampling, request_id: str, end: float
@@ -145,21 +122,6 @@ class Turns:
         async with aclosing(self._engine.stream(ids, sampling, request_id, left)) as outputs:
             async for output in outputs:
                 yield output
-
-
-@dataclass
-class _Given:
-    """An Output that goes on, made here."""
-
-    spans: list[TokenSpan]
-    prompt_tokens: int
-    cached_tokens: int = 0
-    finish_reason: str = ""
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
-    prompt_logprobs: list[float] | None = None
-    replay: None = None
-    seconds: float = 0.0
-    first_seconds: float = 0.0
 
 
 def _until_stop(events: list[Event], stops: StopStrings) -> tuple[list[Event], bool]:

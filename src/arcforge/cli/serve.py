@@ -30,6 +30,9 @@ def main(
     prefill_tokens: Annotated[int, typer.Option(help="Prompt tokens computed per step.")] = 8192,
     drafts: Annotated[int, typer.Option(help="Tokens that the MTP layer drafts per step; 0: none.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="The same bits whatever else is in the batch; slower.")] = False,
+    handoff: Annotated[
+        str, typer.Option(help="shared_memory or nixl: hand cache blocks over between prefill and decode workers.")
+    ] = "",
     values: Annotated[
         Literal["", "bfloat16", "fp8"], typer.Option(help="Round the weights when they are loaded; prints fp8's gap.")
     ] = "",
@@ -48,4 +51,4 @@ def main(
         "values": values,
     }
     config = build(EngineConfig, fields, "the engine's options")
-    serve(checkpoint, host, port, threads, model_name=model_name, engine_config=config)
+    serve(checkpoint, host, port, threads, model_name=model_name, engine_config=config, handoff=handoff)

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import Sampling
@@ -25,6 +25,7 @@ from arcforge.serve.engine import Engine, EngineFailed, EnginePaused, EngineTime
 IDLE_TICK = 0.5  # seconds between beats when there is nothing to do
 Batch = Sequence[Sequence[int]]
 Future = asyncio.Future[Any]
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,10 @@ class EngineLoop:
     async def flush(self, timeout: float = 60.0) -> None:
         """Nothing cached so far starts another request."""
         await _within(self._submit(self._flush), timeout, "flush")
+
+    async def with_engine(self, action: Callable[[Engine], T], timeout: float = 60.0) -> T:
+        """The result of `action(engine)`, called in the engine's thread between two steps."""
+        return await _within(self._submit(self._call, action), timeout, "an action on the engine")
 
     async def resume(self, timeout: float = 60.0) -> None:
         await _within(self._submit(self._resume), timeout, "resume")
@@ -338,6 +343,9 @@ class EngineLoop:
     def _flush(self, future: Future) -> None:
         self._engine.flush()
         self._answer(future, None)
+
+    def _call(self, future: Future, action: Callable[[Engine], Any]) -> None:
+        self._answer(future, action(self._engine))
 
     def _nothing(self) -> None:
         """Wakes the thread."""

@@ -28,6 +28,7 @@ from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.metrics import Metrics
 from arcforge.serve.server import build_app
+from arcforge.serve.transport import transport
 
 # Longest wait of the event loop for Python's lock at each socket call while the engine computes; the default is 5 ms.
 SWITCH_SECONDS = 0.0005
@@ -45,11 +46,12 @@ def serve(
     heartbeat: Path | None = None,
     stuck_after: float = 60.0,
     limits: Limits | None = None,
+    handoff: str = "",
 ) -> None:
     """Load a checkpoint folder and answer until SIGTERM or SIGINT. UserError for a bad checkpoint or port.
 
     heartbeat: a file that the engine's thread touches while it turns (`launch.heartbeat`). stuck_after: seconds without
-    a beat after which /health answers 503.
+    a beat after which /health answers 503. handoff: name of a `serve.transport` for prefill and decode workers, "" for none.
     """
     sock = bind(host, port)
     url = f"http://{host}:{sock.getsockname()[1]}"
@@ -65,7 +67,8 @@ def serve(
         print(f"fp8 against bfloat16: {rounding_gap(checkpoint)}", flush=True)
     metrics, beat = Metrics(), Heartbeat(heartbeat).beat if heartbeat else lambda: None
     loop = EngineLoop(engine, stuck_after, beat, metrics.finished)
-    app = build_app(loop, tokenizer, model_name, limits, metrics, engine.config.max_length)
+    carrier, length = transport(handoff) if handoff else None, engine.config.max_length
+    app = build_app(loop, tokenizer, model_name, limits, metrics, length, carrier, engine.speculator is not None)
 
     def ready() -> None:
         if port_file is not None:
@@ -93,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", type=int, default=0, help="version number of the checkpoint's weights")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the engine")
     parser.add_argument("--model-name", default="arcforge", help="name under /v1/models")
+    parser.add_argument("--handoff", default="", help="shared_memory or nixl: take part in prefill/decode hand-offs")
     parser.add_argument("--heartbeat", type=Path, help="a file to touch while the engine's loop turns")
     for name, field in EngineConfig.model_fields.items():
         flag, words = f"--{name.replace('_', '-')}", get_args(field.annotation)

@@ -53,12 +53,15 @@ class RouterOptions:
     max_body_bytes: int = 64 << 20
 
 
-def build_router(workers: Sequence[str], options: RouterOptions | None = None) -> Starlette:
-    """The application. UserError for an address that is none, for one named twice, and for none at all."""
+def build_router(
+    workers: Sequence[str], options: RouterOptions | None = None, prefill: Sequence[str] = ()
+) -> Starlette:
+    """The application. prefill: workers that compute prompts for the others (`handoff_api`). UserError for an address that is
+    none, for one named twice, and for none at all."""
     options = options or RouterOptions()
     if not options.timeout > 0:
         raise UserError(f"timeout {options.timeout:g}: more than 0 seconds are needed")
-    pool, upstream = _pool_of(workers), Upstream()
+    pool, upstream = _pool_of(workers, prefill), Upstream()
     heartbeats = Heartbeats(
         pool, upstream, options.beat, options.beat_timeout, options.beats_missed, call_timeout=options.timeout
     )
@@ -86,12 +89,12 @@ def build_router(workers: Sequence[str], options: RouterOptions | None = None) -
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
-def _pool_of(workers: Sequence[str]) -> WorkerPool:
+def _pool_of(workers: Sequence[str], prefill: Sequence[str]) -> WorkerPool:
     pool = WorkerPool()
-    for url in map(worker_url, workers):
+    for url in map(worker_url, (*workers, *prefill)):
         if pool.get(url):
             raise UserError(f"worker {url} is named twice")
-        pool.add(url)
+        pool.add(url, prefill=len(list(pool)) >= len(workers))
     if not workers:
         raise UserError("no workers: name at least one, as in --workers http://127.0.0.1:8001")
     return pool
@@ -105,7 +108,7 @@ class RouterApi:
         self._registry = registry(pool)
 
     async def health(self, request: Request) -> Response:
-        ready = [self._pool.ready(worker) for worker in self._pool]
+        ready = [self._pool.answers(worker) for worker in self._pool if not worker.prefill]
         counts = {"healthy": sum(ready), "workers": len(ready)}
         if not any(ready):
             return problem("no worker is healthy", "no_worker", 503, **counts)
@@ -148,6 +151,7 @@ class RouterApi:
         return {
             "url": worker.url,
             "healthy": self._pool.ready(worker),
+            "prefill": worker.prefill,
             "in_flight": worker.in_flight,
             "requests": worker.requests,
             "failures": worker.failures,
@@ -171,9 +175,10 @@ def route(
     port: int = 8000,
     grace: int = 30,
     options: RouterOptions | None = None,
+    prefill: Sequence[str] = (),
 ) -> None:
     """Route until SIGTERM or SIGINT; then `grace` seconds for open requests. UserError for a bad worker, port or host."""
-    app = build_router(workers, options)
+    app = build_router(workers, options, prefill)
     _allow_many_connections()
     sock = bind(host, port)
     url = f"http://{host}:{sock.getsockname()[1]}"

@@ -7,9 +7,11 @@ tried elsewhere. Afterwards the client is told: by an error event in an event st
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import aiohttp
@@ -25,6 +27,8 @@ T = TypeVar("T")
 ATTEMPTS = 3  # a request that kills its worker may not kill them all
 PAUSE = 0.05  # seconds before the second attempt; twice that before the third
 LAST_WORD = 5.0  # seconds for a client to take the error that ends its request
+
+HANDED_OFF = frozenset({"/generate", "/inference/v1/generate", "/v1/chat/completions", "/v1/messages"})
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +126,7 @@ class Forward:
         self, worker: Worker, request: Incoming, reply: Reply, last: bool, failed: dict[str, str]
     ) -> None:
         with worker.busy(), ExitStack() as closing:
+            request = await self._handed_off(request)
             response, piece = await _while_alive(worker, self._open(worker, request, closing))
             # A worker that is stopping, stuck or broken says 503 at once. The last one's word is the answer.
             if response.status == 503 and not last and self._pool.has_other({worker.url, *failed}):
@@ -131,6 +136,28 @@ class Forward:
                 await reply.piece(piece)
                 piece = await _next_piece(worker, response)
             await reply.piece(b"", more=False)
+
+    async def _handed_off(self, request: Incoming) -> Incoming:
+        """With a ticket for the prompt's cache blocks, where there are prefill workers; as it is when that does not work: the
+        prompt is then computed by the worker that answers."""
+        prefill = self._pool.choose_prefill() if request.method == "POST" and request.path in HANDED_OFF else None
+        if prefill is None:
+            return request
+        try:
+            with prefill.busy(), ExitStack() as closing:
+                asked = replace(request, target=f"/prefill{request.target}")
+                response, body = await _while_alive(prefill, self._open(prefill, asked, closing))
+                while piece := await _next_piece(prefill, response):
+                    body += piece
+                if response.status != 200:
+                    raise WorkerFailed(f"answers {response.status}")
+            ticket = json.dumps(json.loads(body)["ticket"], separators=(",", ":"))
+        except (WorkerFailed, ValueError, KeyError, TypeError) as error:
+            self._pool.handoffs_failed += 1
+            log.warning("%s computes no prompt: %s", prefill.url, error)
+            return request
+        self._pool.handed_off += 1
+        return replace(request, headers=(*request.headers, ("X-Arcforge-Handoff", ticket)))
 
     async def _open(
         self, worker: Worker, request: Incoming, closing: ExitStack

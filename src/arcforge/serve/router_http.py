@@ -35,6 +35,10 @@ class Incoming:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0].rstrip("/")
+
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key.lower() == name), "")
 

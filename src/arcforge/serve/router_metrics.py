@@ -24,6 +24,10 @@ class PoolCollector(Collector):
         yield CounterMetricFamily(
             f"{PREFIX}rebalanced", "Sessions moved off busy workers.", value=self._pool.rebalanced
         )
+        yield CounterMetricFamily(f"{PREFIX}handed_off", "Prompts computed elsewhere.", value=self._pool.handed_off)
+        yield CounterMetricFamily(
+            f"{PREFIX}handoffs_failed", "Prompts that no prefill worker computed.", value=self._pool.handoffs_failed
+        )
         in_flight = GaugeMetricFamily(f"{PREFIX}in_flight", "Requests not yet answered, by worker.", labels=["worker"])
         for worker in self._pool:
             in_flight.add_metric([worker.url], worker.in_flight)

@@ -46,10 +46,12 @@ class Worker:
     """One engine behind the router. `problem` says why it is not alive, or which call it missed; "" when all is well.
 
     applied: per kind of control call the number of the last one that it did. lives: how often it was given up; the
-    process may be another one since. refusal: why it did not do a kept call; it is told again at `retry_at`.
+    process may be another one since. refusal: why it did not do a kept call; it is told again at `retry_at`. prefill: it
+    computes prompts for the others and answers no clients.
     """
 
     url: str
+    prefill: bool = False
     alive: bool = False
     problem: str = "not asked yet"
     in_flight: int = 0
@@ -124,7 +126,7 @@ class WorkerPool:
     def __init__(self) -> None:
         self.kept: dict[str, Kept] = {}
         self.changing = False  # a call that is kept is on its way to the workers
-        self.retries = self.rebalanced = 0
+        self.retries = self.rebalanced = self.handed_off = self.handoffs_failed = 0
         self._workers: dict[str, Worker] = {}
         self._ring = HashRing()
         self._moved: OrderedDict[str, str] = OrderedDict()
@@ -136,15 +138,16 @@ class WorkerPool:
     def get(self, url: str) -> Worker | None:
         return self._workers.get(url)
 
-    def add(self, url: str) -> Worker:
-        self._workers[url] = Worker(url)
-        self._ring.add(url)
+    def add(self, url: str, prefill: bool = False) -> Worker:
+        self._workers[url] = Worker(url, prefill)
+        if not prefill:
+            self._ring.add(url)
         return self._workers[url]
 
     def remove(self, url: str) -> None:
         """It gets no more requests; those in flight go on."""
-        del self._workers[url]
-        self._ring.remove(url)
+        if not self._workers.pop(url).prefill:
+            self._ring.remove(url)
 
     def keep(self, kind: str, request: Incoming) -> int:
         """From now on a worker has to have answered this call; its number."""
@@ -164,9 +167,13 @@ class WorkerPool:
         """Whether it may get requests."""
         return worker.alive and not self.missing(worker)
 
+    def answers(self, worker: Worker) -> bool:
+        """Whether it may get requests of clients."""
+        return not worker.prefill and self.ready(worker)
+
     def choose(self, session: str, avoid: Collection[str] = ()) -> Worker | None:
         """The worker for a request of `session` ("": any), one of `avoid` only if there is no other; None: none is ready."""
-        ready = {worker.url: worker for worker in self if self.ready(worker)}
+        ready = {worker.url: worker for worker in self if self.answers(worker)}
         candidates = {url: worker for url, worker in ready.items() if url not in avoid} or ready
         if not candidates:
             return None
@@ -176,7 +183,15 @@ class WorkerPool:
         return chosen
 
     def has_other(self, avoid: Collection[str]) -> bool:
-        return any(self.ready(worker) for worker in self if worker.url not in avoid)
+        return any(self.answers(worker) for worker in self if worker.url not in avoid)
+
+    def choose_prefill(self) -> Worker | None:
+        """The prefill worker with the fewest requests; None: none is ready."""
+        ready = (worker for worker in self if worker.prefill and self.ready(worker))
+        chosen = min(ready, key=lambda worker: (worker.in_flight, worker.turn), default=None)
+        if chosen is not None:
+            chosen.turn = next(self._turns)
+        return chosen
 
     def _of_session(self, session: str, candidates: Mapping[str, Worker], least: int) -> Worker:
         """The first on the session's way around the ring that is not overloaded; the session stays there."""

@@ -19,12 +19,14 @@ from arcforge.chat.tokenizer import Tokenizer
 from arcforge.serve.chat_api import ChatApi
 from arcforge.serve.completions_api import CompletionsApi
 from arcforge.serve.control_api import ControlApi
+from arcforge.serve.handoff_api import HandoffApi, TakesHandoffs
 from arcforge.serve.http import JsonBodies, add_error_answers
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.messages_api import MessagesApi
 from arcforge.serve.metrics import Metrics
 from arcforge.serve.token_api import TokenApi
+from arcforge.serve.transport import Transport
 
 STOP_SECONDS = 2.0  # for the engine's thread to come back when the server stops
 
@@ -36,8 +38,11 @@ def build_app(
     limits: Limits | None = None,
     metrics: Metrics | None = None,
     max_length: int = 0,
+    transport: Transport | None = None,
+    drafts: bool = False,
 ) -> FastAPI:
-    """The application; its lifespan starts and stops the engine's thread. max_length: tokens of a request, told to clients."""
+    """The application; its lifespan starts and stops the engine's thread. max_length: tokens of a request, told to clients.
+    transport: of hand-offs between prefill and decode workers (`handoff_api`); drafts: whether the engine speculates."""
     limits, metrics = limits or Limits(), metrics or Metrics()
 
     @asynccontextmanager
@@ -45,16 +50,22 @@ def build_app(
         engine.start()
         yield
         await asyncio.to_thread(engine.stop, STOP_SECONDS)
+        if transport is not None:
+            transport.close()
 
     app = FastAPI(title="arcforge", version=__version__, lifespan=lifespan)
     app.add_middleware(JsonBodies, most=limits.max_body_bytes)  # type: ignore[arg-type]
     add_error_answers(app)
-    for api in (
+    apis = [
         TokenApi(engine, tokenizer, limits),
         ChatApi(engine, tokenizer, model_name, limits),
         CompletionsApi(engine, tokenizer, model_name, limits),
         MessagesApi(engine, tokenizer, model_name, limits),
         ControlApi(engine, metrics, model_name, max_length, limits),
-    ):
+    ]
+    if transport is not None:
+        app.add_middleware(TakesHandoffs, engine=engine, transport=transport)  # type: ignore[arg-type]
+        apis.append(HandoffApi(engine, tokenizer, model_name, limits, transport, drafts))
+    for api in apis:
         app.include_router(api.router())
     return app

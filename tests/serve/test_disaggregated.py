@@ -14,13 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from small_checkpoints import small_checkpoints
 from toy_engine import client, until
 
-from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core import segments
-from arcforge.model.checkpoint import save_checkpoint
-from arcforge.model.config import ModelConfig
-from arcforge.model.initialise import new_model
 
 IDS = [(7 * i) % 200 + 20 for i in range(70)]
 PARAMS = {"max_new_tokens": 12, "stop_token_ids": [], "seed": 3}
@@ -49,16 +46,7 @@ def started(stack: ExitStack, *command: str) -> tuple[str, subprocess.Popen[str]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    tokenizer = Tokenizer.train(["hello world think about it"] * 3, 300)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=24,
-        kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=16, intermediate_size=48,
-        moe_intermediate_size=16, n_routed_experts=4, index_n_heads=8, index_head_dim=16, index_topk=16,
-    )  # fmt: skip
-    folders = [tmp_path_factory.mktemp(f"weights{seed}") for seed in (1, 2)]
-    for seed, folder in enumerate(folders):
-        save_checkpoint(new_model(config, seed=seed), folder)
-        tokenizer.save(folder)
+    folders = small_checkpoints([tmp_path_factory.mktemp(f"weights{seed}") for seed in (1, 2)])
     serve = ("-m", "arcforge.serve.main", str(folders[0]), "--port", "0", "--max-length", "256", "--deterministic")
     with ExitStack() as stack:
         prefill, process = started(stack, *serve, "--handoff", "shared_memory")

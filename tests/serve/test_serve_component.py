@@ -19,17 +19,14 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from small_checkpoints import small_checkpoints
 from toy_engine import client, until
 
-from arcforge.chat.tokenizer import Tokenizer
 from arcforge.clients.arcforge import EngineControl, HttpTokenEngine, RewardClient
 from arcforge.core.errors import EngineError
 from arcforge.core.messages import Sampling
 from arcforge.infer.engine import EngineConfig, load_engine
 from arcforge.launch import heartbeat
-from arcforge.model.checkpoint import save_checkpoint
-from arcforge.model.config import ModelConfig
-from arcforge.model.initialise import new_model
 from arcforge.serve.main import main
 
 PROMPT = [21, 30, 41, 52, 63]
@@ -38,17 +35,7 @@ PROMPT = [21, 30, 41, 52, 63]
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two sets of weights of one small model."""
-    tokenizer = Tokenizer.train(["hello world think about it"] * 3, 300)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=24,
-        kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=16, intermediate_size=48,
-        moe_intermediate_size=16, n_routed_experts=4, index_n_heads=8, index_head_dim=16, index_topk=16,
-    )  # fmt: skip
-    folders = [tmp_path_factory.mktemp(f"weights{seed}") for seed in (1, 2)]
-    for seed, folder in enumerate(folders):
-        save_checkpoint(new_model(config, seed=seed), folder)
-        tokenizer.save(folder)
-    return folders
+    return small_checkpoints([tmp_path_factory.mktemp(f"weights{seed}") for seed in (1, 2)])
 
 
 @dataclass

@@ -29,7 +29,7 @@ from arcforge.model.initialise import new_model
 from model import COMMON
 
 Request = tuple[list[int], int]
-SHORTEST, LONGEST = 16, 256
+SHORTEST, LONGEST = 16, 128
 """Tokens of a prompt, and of an output."""
 MAX_LENGTH = 2 * LONGEST
 NEAR_TIE = 2e-3

@@ -15,6 +15,11 @@ from arcforge.infer.request import Request
 from arcforge.model.cache import BLOCK, PagedCache
 
 
+GROUP, PATIENCE = 8, 8
+"""Where more requests wait than may run, a GROUPth of the places is given out at once, or what is free after PATIENCE steps: one
+forward over several short prompts costs little more than one over a single prompt."""
+
+
 @dataclass
 class Plan:
     """One step: how many tokens of which requests to prefill, and which requests to decode."""
@@ -33,6 +38,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: dict[str, Request] = {}
         self.preemptions = 0
+        self._waited = 0
 
     def schedule(self, version: int) -> Plan:
         """What to do now; every request of the plan has the blocks it needs."""
@@ -72,7 +78,18 @@ class Scheduler:
         for request in self.running.values():
             request.oldest = -1
 
+    def _gathers(self) -> bool:
+        """Whether places that became free are kept for a moment, until there are more of them."""
+        free = self._max_running - len(self.running)
+        if len(self.waiting) < free or free >= max(1, self._max_running // GROUP) or self._waited >= PATIENCE:
+            self._waited = 0
+            return False
+        self._waited += free > 0
+        return True
+
     def _admit(self, version: int) -> None:
+        if self._gathers():
+            return
         prefilling = [r for r in self.running.values() if not r.decoding]
         tokens = sum(r.left for r in prefilling)
         computing = {key for r in prefilling for key in r.keys[r.computed // BLOCK :]}

@@ -14,7 +14,6 @@ from arcforge.infer.blocks import BlockPool, extend_keys
 from arcforge.infer.request import Request
 from arcforge.model.cache import BLOCK, PagedCache
 
-
 GROUP, PATIENCE = 8, 8
 """Where more requests wait than may run, a GROUPth of the places is given out at once, or what is free after PATIENCE steps: one
 forward over several short prompts costs little more than one over a single prompt."""

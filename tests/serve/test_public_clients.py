@@ -172,6 +172,12 @@ def test_openai_completions(chat: openai.OpenAI, script: Script, tokenizer: Toke
     chunks = list(chat.completions.create(model="toy", prompt=prompt, max_tokens=50, stream=True, stop=["wor"]))
     assert "".join(chunk.choices[0].text for chunk in chunks) == "hello "
     assert chunks[-1].choices[0].finish_reason == "stop"
+    text, half = "世界 🙂", tokenizer.encode("🙂")[:1]  # the turn is cut off in the middle of a character
+    script.turns = [[*tokenizer.encode(text), *half, tokenizer.id("<|user|>")]]
+    pieces = [
+        c.choices[0].text for c in chat.completions.create(model="toy", prompt=prompt, max_tokens=50, stream=True)
+    ]
+    assert "".join(pieces) == text + "\ufffd" and not any("\ufffd" in piece for piece in pieces[:-1])
 
 
 def test_openai_errors_are_its_own(chat: openai.OpenAI) -> None:

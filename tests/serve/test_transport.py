@@ -292,5 +292,5 @@ def test_an_unknown_transport_and_one_that_is_not_installed():
     try:
         import nixl  # noqa: F401
     except ImportError:
-        with pytest.raises(UserError, match="pip install nixl"):
+        with pytest.raises(UserError, match=r"pip install arcforge\[nixl\]"):
             transport("nixl")

@@ -16,24 +16,12 @@ from starlette.applications import Starlette
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
+from arcforge.infer.request import Output
 from arcforge.serve.listener import bind, server
 from arcforge.serve.loop import EngineLoop
 
 SLOTS = 32
 CAPACITY = 4096
-
-
-@dataclass
-class ToyOutput:
-    spans: list[TokenSpan]
-    finish_reason: str
-    prompt_tokens: int
-    cached_tokens: int
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
-    prompt_logprobs: list[float] | None = None
-    replay: None = None
-    seconds: float = 0.0
-    first_seconds: float = 0.0
 
 
 @dataclass
@@ -59,7 +47,7 @@ class ToyEngine:
         self.owner = self.flushed = 0
         self._queue: dict[str, Job] = {}
         self._running: dict[str, Job] = {}
-        self._results: dict[str, ToyOutput] = {}
+        self._results: dict[str, Output] = {}
 
     @property
     def has_work(self) -> bool:
@@ -89,16 +77,16 @@ class ToyEngine:
             self._running[request_id] = self._queue.pop(request_id)
         return [request_id for request_id, job in list(self._running.items()) if self._advance(request_id, job)]
 
-    def result(self, request_id: str, start: int = 0) -> ToyOutput:
+    def result(self, request_id: str, start: int = 0) -> Output:
         output = self._results.pop(request_id)
         output.spans = after(output.spans, start)
         return output
 
-    def partial(self, request_id: str, start: int) -> ToyOutput | None:
+    def partial(self, request_id: str, start: int) -> Output | None:
         job = self._running.get(request_id)
         if job is None or job.sampled <= start:
             return None
-        return ToyOutput(after(job.spans, start), "", len(job.prompt), len(job.prompt) // 2)
+        return Output(after(job.spans, start), "", len(job.prompt), len(job.prompt) // 2)
 
     def flush(self) -> None:
         self._owned()
@@ -107,7 +95,7 @@ class ToyEngine:
     def abort(self, request_id: str) -> None:
         self._owned()
         job = self._running.pop(request_id, None) or self._queue.pop(request_id)
-        self._results[request_id] = ToyOutput(job.spans, "abort", len(job.prompt), 0)
+        self._results[request_id] = Output(job.spans, "abort", len(job.prompt), 0)
 
     def score(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         self._owned()
@@ -140,7 +128,7 @@ class ToyEngine:
         if stop or job.sampled >= job.sampling.max_tokens:
             del self._running[request_id]
             reason = "stop" if stop else "length"
-            self._results[request_id] = ToyOutput(job.spans, reason, len(job.prompt), len(job.prompt) // 2)
+            self._results[request_id] = Output(job.spans, reason, len(job.prompt), len(job.prompt) // 2)
             return True
         return False
 

@@ -113,11 +113,9 @@ class Engine:
         plan = self._scheduler.schedule(self.version)
         for part in by_length([count for _, count in plan.prefill]):
             self._prefill([plan.prefill[i] for i in part])
-        plain = [r for r in plan.decode if self.speculator is None or r.sampling.replay]
-        drafting = [r for r in plan.decode if r not in plain]
-        if plain:
+        if plain := [r for r in plan.decode if self.speculator is None or r.sampling.replay]:
             self._decode(plain)
-        if drafting and self.speculator is not None:
+        if self.speculator is not None and (drafting := [r for r in plan.decode if not r.sampling.replay]):
             for request, tokens in self.speculator.advance(drafting):
                 self._append_all(request, tokens)
         self._totals["steps"] += 1

@@ -36,12 +36,6 @@ class PagedCache:
     def blocks_for(tokens: int) -> int:
         return -(-tokens // BLOCK)
 
-    @staticmethod
-    def token_bytes(config: ModelConfig, dtype: torch.dtype = torch.float32) -> int:
-        """Bytes that one cached token takes."""
-        width = config.kv_lora_rank + config.qk_rope_head_dim + config.index_head_dim
-        return (config.num_hidden_layers + config.num_nextn_predict_layers) * width * dtype.itemsize
-
 
 class CacheView:
     """The part of a cache that one forward reads and writes.

@@ -101,7 +101,7 @@ class GlmMoeDsa(Alone):
 
     def compute_alone(self, alone: bool = True) -> None:
         """From now on, cached decoding gives a token bit for bit the same result whatever it is batched with, and logits too.
-        Slower: matrix products run in tiles, attention request by request."""
+        Slower: matrix products run in tiles, attention request by request. A model serves engines of one mode at a time."""
         for module in self.modules():
             if isinstance(module, Alone):
                 module.alone = alone

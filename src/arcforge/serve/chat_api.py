@@ -20,10 +20,9 @@ from starlette.responses import Response
 
 from arcforge.chat.stream import CallReady, ContentDelta, ReasoningDelta
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import ToolCall
 from arcforge.serve.chat_schema import ChatBody
-from arcforge.serve.http import answer, as_problem, error_fields, event, event_stream, unless_left
+from arcforge.serve.http import answer, event, event_stream, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.names import check_model
@@ -80,14 +79,10 @@ class ChatApi:
         for choice in choices:
             opening = {"prompt_token_ids": prompt} if body.return_token_ids and not choice.index else {}
             yield event({**head, **opening, "choices": [choice.chunk({"role": "assistant", "content": ""})]})
-        try:
-            yield event({**head, "choices": [choices[0].delta(first)]})
-            async with aclosing(_merged(runs)) as pieces:
-                async for index, piece in pieces:
-                    yield event({**head, "choices": [choices[index].delta(piece)]})
-        except (EngineError, UserError) as error:
-            yield event(error_fields(*as_problem(error)))
-            return
+        yield event({**head, "choices": [choices[0].delta(first)]})
+        async with aclosing(_merged(runs)) as pieces:
+            async for index, piece in pieces:
+                yield event({**head, "choices": [choices[index].delta(piece)]})
         if body.stream_options is not None and body.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": self._usage(prompt, choices)})
         yield b"data: [DONE]\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -16,11 +17,11 @@ from starlette.responses import Response
 
 from arcforge.chat.stop_strings import StopStrings
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.errors import EngineError, UserError
+from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.serve.chat_schema import SampledBody
 from arcforge.serve.engine import EnginePaused, Output
-from arcforge.serve.http import answer, as_problem, error_fields, event, event_stream, unless_left
+from arcforge.serve.http import answer, event, event_stream, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.names import check_model
@@ -105,17 +106,14 @@ class CompletionsApi:
         self, body: CompletionBody, ids: list[int], sampling: Sampling, request_id: str
     ) -> AsyncGenerator[Text, None]:
         """The completion in pieces, ended by a stop id, a stop string or its length."""
-        stops, undecided = StopStrings(body.stops()), []
+        stops, characters = StopStrings(body.stops()), codecs.getincrementaldecoder("utf-8")("replace")
         async with aclosing(self._engine.stream(ids, sampling, request_id, self._timeout)) as outputs:
             async for output in outputs:
                 if output.finish_reason == "abort":
                     raise EnginePaused("the request was aborted on the server; send it again")
-                undecided += [i for i in output_ids(output.spans) if i not in sampling.stop_ids]
-                text = self._tokenizer.decode(undecided)
-                if text.endswith("\ufffd") and not output.finish_reason:
-                    text = ""  # a character may span several tokens: an unfinished one waits
-                else:
-                    undecided = []
+                ids = [i for i in output_ids(output.spans) if i not in sampling.stop_ids]
+                # A character may span several tokens: an unfinished one waits for its other bytes, or for the end.
+                text = characters.decode(self._tokenizer.decode_bytes(ids), final=bool(output.finish_reason))
                 shown, stopped = stops.feed(text)
                 if output.finish_reason and not stopped:
                     shown += stops.rest()
@@ -127,16 +125,12 @@ class CompletionsApi:
         self, body: CompletionBody, head: dict[str, Any], ids: list[int], first: Text, rest: AsyncGenerator[Text, None]
     ) -> AsyncGenerator[bytes, None]:
         whole, piece = Text(), first
-        try:
-            async with aclosing(rest):
-                while piece is not None:
-                    choice = self._choice(body, [], piece, 0)
-                    _add(whole, piece)
-                    yield event({**head, "choices": [choice]})
-                    piece = await anext(rest, None)
-        except (EngineError, UserError) as error:
-            yield event(error_fields(*as_problem(error)))
-            return
+        async with aclosing(rest):
+            while piece is not None:
+                choice = self._choice(body, [], piece, 0)
+                _add(whole, piece)
+                yield event({**head, "choices": [choice]})
+                piece = await anext(rest, None)
         if body.stream_options is not None and body.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": _usage(len(ids), [whole])})
         yield b"data: [DONE]\n\n"

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.messages import Sampling, ToolSpec
 from arcforge.core.trajectory import TokenSpan
+from arcforge.infer.request import Output as Given
 from arcforge.serve.engine import Output
 from arcforge.serve.token_answers import output_ids
 
@@ -22,21 +22,6 @@ WRITTEN = -1
 """Weight version of tokens that nobody sampled; their log-probability is told as 0: they were certain."""
 
 Stream = Callable[[list[int], Sampling, str], AsyncGenerator[Output, None]]
-
-
-@dataclass
-class Given:
-    """An Output that was made here."""
-
-    spans: list[TokenSpan]
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    finish_reason: str = ""
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
-    prompt_logprobs: list[float] | None = None
-    replay: None = None
-    seconds: float = 0.0
-    first_seconds: float = 0.0
 
 
 class ForcedCall:
@@ -82,7 +67,7 @@ class ForcedCall:
         left = self._sampling.max_tokens - len(self._ids)
         if left < 1:
             self._ended = "length"
-            yield Given([], len(self._prompt), finish_reason="length")
+            yield Given([], "length", len(self._prompt), 0)
             return
         asked = {
             "max_tokens": left,
@@ -106,7 +91,7 @@ class ForcedCall:
                 spans = [span for span in spans if span.ids]
                 self._ids += output_ids(spans)
                 tops = output.top_logprobs if ended else output.top_logprobs[:-1]
-                yield Given(spans, output.prompt_tokens, output.cached_tokens, top_logprobs=tops)
+                yield Given(spans, "", output.prompt_tokens, output.cached_tokens, tops)
                 if not ended:
                     yield self._write(ends[0])
 
@@ -114,7 +99,7 @@ class ForcedCall:
         ids = [self._tokenizer.id(name) for name in names] + (self._tokenizer.encode(text) if text else [])
         self._ids += ids
         span = TokenSpan(ids=ids, source="model", logprobs=[0.0] * len(ids), version=WRITTEN)
-        return Given([span], len(self._prompt), top_logprobs=[[] for _ in ids] if self._sampling.top_logprobs else [])
+        return Given([span], "", len(self._prompt), 0, [[] for _ in ids] if self._sampling.top_logprobs else [])
 
 
 def _arguments(tool: ToolSpec) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import uuid
 from typing import Any
 
 from fastapi import APIRouter
@@ -82,9 +83,7 @@ class HandoffApi:
     async def _computed(self, ids: list[int], salt: str) -> Response:
         ids = known_ids(ids, "input_ids", self._tokenizer.vocab_size)
         sampling = Sampling(max_tokens=self._tokens, temperature=0, cache_salt=salt)
-        await self._engine.generate(
-            ids, sampling, f"prefill-{id(ids)}-{asyncio.get_running_loop().time()}", self._timeout
-        )
+        await self._engine.generate(ids, sampling, f"prefill-{uuid.uuid4().hex}", self._timeout)
 
         def export(engine: Any) -> Blocks:
             assert isinstance(engine, Engine), "hand-offs need our own engine"

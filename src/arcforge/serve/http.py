@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import orjson
@@ -55,8 +56,23 @@ def event(content: Any, name: str = "") -> bytes:
     return head + b"data: " + encoded(content) + b"\n\n"
 
 
-def event_stream(events: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+def error_event(error: Exception) -> bytes:
+    """The last event of a stream that broke off, as OpenAI's clients read it."""
+    return event(error_fields(*as_problem(error)))
+
+
+def event_stream(events: AsyncGenerator[bytes, None], broken: Callable[[Exception], bytes] = error_event) -> Response:
+    """Events as they come. An error in the middle, when the status has long been sent, is told by the event `broken` makes."""
+
+    async def told() -> AsyncGenerator[bytes, None]:
+        try:
+            async with aclosing(events):
+                async for one in events:
+                    yield one
+        except (EngineError, UserError) as error:
+            yield broken(error)
+
+    return StreamingResponse(told(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
 
 async def unless_left(receive: Receive, work: Awaitable[T]) -> T:

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from arcforge.chat.stream import CallReady, ContentDelta, Event, ReasoningDelta
 from arcforge.chat.template import render
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import ToolCall
 from arcforge.serve.http import answer, as_problem, event, event_stream, unless_left
 from arcforge.serve.limits import Limits
@@ -52,7 +51,7 @@ class MessagesApi:
         reply = Reply(self._model_name, len(prompt))
         pieces = self._turns.run(turn, prompt, reply.id)
         if body.stream:
-            return event_stream(_events(reply, await anext(pieces), pieces))
+            return event_stream(_events(reply, await anext(pieces), pieces), _broken)
 
         async def whole() -> dict[str, Any]:
             async with aclosing(pieces):
@@ -151,12 +150,13 @@ class Reply:
 async def _events(reply: Reply, first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGenerator[bytes, None]:
     yield reply.start(first)
     piece: Piece | None = first
-    try:
-        async with aclosing(rest):
-            while piece is not None:
-                for told in reply.take(piece):
-                    yield told
-                piece = await anext(rest, None)
-    except (EngineError, UserError) as error:
-        message, kind, _ = as_problem(error)
-        yield event({"type": "error", "error": {"type": kind, "message": message}}, "error")
+    async with aclosing(rest):
+        while piece is not None:
+            for told in reply.take(piece):
+                yield told
+            piece = await anext(rest, None)
+
+
+def _broken(error: Exception) -> bytes:
+    message, kind, _ = as_problem(error)
+    return event({"type": "error", "error": {"type": kind, "message": message}}, "error")

@@ -28,7 +28,7 @@ from arcforge.serve.transport import TTL, Janitor, Part, Ticket, field
 ROOM = 1 << 28
 POLL = 0.001  # seconds between two looks at a transfer, or for whoever wants to connect or has released something
 STAMP, ALIGNED = 16, 64
-HOW = "`pip install nixl`, or with a torch without CUDA `pip install --no-deps nixl nixl-cu12`"
+HOW = "`pip install arcforge[nixl]`, or with a torch without CUDA `pip install --no-deps nixl nixl-cu12`"
 
 
 @dataclass(frozen=True)

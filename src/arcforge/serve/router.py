@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from arcforge.core.errors import UserError
-from arcforge.serve.http import ClientLeft, TooLarge, problem
+from arcforge.serve.http import ClientLeft, as_problem, problem
 from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.router_control import CONTROL, METHODS, FanOut
 from arcforge.serve.router_forward import Forward
@@ -160,13 +160,9 @@ class RouterApi:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    if isinstance(error, TooLarge):
-        return problem(str(error), "request_too_large", 413)
-    if isinstance(error, UserError):
-        return problem(str(error), "invalid_request_error", 400)
-    if isinstance(error, ClientLeft):
-        return Response(status_code=499)  # nobody reads this
-    return problem("the request did not arrive in time", "timeout", 504)
+    if isinstance(error, TimeoutError):
+        return problem("the request did not arrive in time", "timeout", 504)
+    return problem(*as_problem(error))
 
 
 def route(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -21,10 +21,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.errors import EngineError, UserError
+from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.serve.engine import Output
-from arcforge.serve.http import TooLarge, answer, as_problem, error_fields, event, event_stream, problem, unless_left
+from arcforge.serve.http import TooLarge, answer, event, event_stream, problem, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.token_answers import output_ids, sglang, vllm_choice
@@ -49,24 +49,24 @@ class TokenApi:
     async def generate(self, body: GenerateBody, request: Request) -> Response:
         ids, sampling = self._asked(body.input_ids, "input_ids", body.sampling(self._stop_ids))
         rid = body.rid or uuid.uuid4().hex
+        n = body.sampling_params.n
         if body.stream:
-            if body.sampling_params.n > 1:
-                raise UserError("n: one choice at a time where they are streamed")
-            pieces = await self._begun(ids, sampling, rid)
-            return event_stream(self._sglang_events(body, rid, pieces))
-        outputs = await unless_left(request.receive, self._choices(ids, sampling, rid, body.sampling_params.n))
+            return await self._streamed(ids, sampling, rid, n, lambda piece, first: sglang(piece, body, rid, first))
+        outputs = await unless_left(request.receive, self._choices(ids, sampling, rid, n))
         answers = [sglang(output, body, rid) for output in outputs]
         return answer(answers[0] if len(answers) == 1 else answers)
 
     async def vllm_generate(self, body: VllmGenerateBody, request: Request) -> Response:
         ids, sampling = self._asked(body.token_ids, "token_ids", body.sampling(self._stop_ids))
         rid = body.request_id or uuid.uuid4().hex
+        n = body.sampling_params.n
         if body.stream:
-            if body.sampling_params.n > 1:
-                raise UserError("n: one choice at a time where they are streamed")
-            pieces = await self._begun(ids, sampling, rid)
-            return event_stream(self._vllm_events(body, rid, pieces))
-        outputs = await unless_left(request.receive, self._choices(ids, sampling, rid, body.sampling_params.n))
+
+            def content(piece: Output, first: int) -> dict[str, Any]:
+                return {"request_id": rid, "choices": [vllm_choice(piece, body, 0, first)]}
+
+            return await self._streamed(ids, sampling, rid, n, content)
+        outputs = await unless_left(request.receive, self._choices(ids, sampling, rid, n))
         whole = {"request_id": rid, "choices": [vllm_choice(o, body, i) for i, o in enumerate(outputs)]}
         whole["usage"] = _usage(len(ids), sum(len(output_ids(o.spans)) for o in outputs), outputs[0].cached_tokens)
         if outputs[0].prompt_logprobs is not None:
@@ -113,26 +113,15 @@ class TokenApi:
             )
         )
 
-    async def _begun(self, ids: list[int], sampling: Sampling, rid: str) -> AsyncGenerator[Output, None]:
-        """The pieces, once there is a first: a request the engine refuses is answered by a status, not a broken stream."""
+    async def _streamed(
+        self, ids: list[int], sampling: Sampling, rid: str, n: int, content: Callable[[Output, int], Any]
+    ) -> Response:
+        """An event per piece, made by `content(piece, number of its first token)`, and [DONE]. The first piece is waited for: a
+        request the engine refuses is answered by a status, not by a broken stream."""
+        if n > 1:
+            raise UserError("n: one choice at a time where they are streamed")
         pieces = self._engine.stream(ids, sampling, rid, self._limits.request_timeout)
-        first = await anext(pieces)
-        return _rejoined(first, pieces)
-
-    async def _sglang_events(
-        self, body: GenerateBody, rid: str, pieces: AsyncGenerator[Output, None]
-    ) -> AsyncGenerator[bytes, None]:
-        async for content in _events(pieces, lambda piece, first: sglang(piece, body, rid, first)):
-            yield content
-
-    async def _vllm_events(
-        self, body: VllmGenerateBody, rid: str, pieces: AsyncGenerator[Output, None]
-    ) -> AsyncGenerator[bytes, None]:
-        def piece_of(piece: Output, first: int) -> dict[str, Any]:
-            return {"request_id": rid, "choices": [vllm_choice(piece, body, 0, first)]}
-
-        async for content in _events(pieces, piece_of):
-            yield content
+        return event_stream(_events(await anext(pieces), pieces, content))
 
     def _batch(self, batch: Sequence[Sequence[int]], name: str) -> list[list[int]]:
         if not batch:
@@ -142,25 +131,16 @@ class TokenApi:
         return [known_ids(ids, f"{name}[{i}]", self._vocab_size) for i, ids in enumerate(batch)]
 
 
-async def _events(pieces: AsyncGenerator[Output, None], content: Any) -> AsyncGenerator[bytes, None]:
-    """An event per piece, [DONE] at the end; an error in the middle is the last event."""
+async def _events(
+    piece: Output | None, rest: AsyncGenerator[Output, None], content: Callable[[Output, int], Any]
+) -> AsyncGenerator[bytes, None]:
     first = 0
-    try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield event(content(piece, first))
-                first += len(output_ids(piece.spans))
-    except (EngineError, UserError) as error:
-        yield event(error_fields(*as_problem(error)))
-        return
-    yield b"data: [DONE]\n\n"
-
-
-async def _rejoined(first: Output, rest: AsyncGenerator[Output, None]) -> AsyncGenerator[Output, None]:
     async with aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
+        while piece is not None:
+            yield event(content(piece, first))
+            first += len(output_ids(piece.spans))
+            piece = await anext(rest, None)
+    yield b"data: [DONE]\n\n"
 
 
 def _usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:

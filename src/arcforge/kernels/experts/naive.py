@@ -16,7 +16,8 @@ from arcforge.kernels.row_tiles.naive import in_tiles
 from arcforge.kernels.swiglu.naive import swiglu_backward
 
 FEW = 8
-"""Pairs of a token and an expert that are computed one by one: sorting them costs more than reading an expert twice."""
+"""Pairs of a token and an expert that are computed one by one: sorting so few costs more than reading an expert twice. Measured
+with models of 1M to 20M: 0.45 of the sorted form's time at 2 pairs (1.2 at 20M), about even at 8, 1.2 to 2.2 at 32."""
 
 
 def routed_experts(

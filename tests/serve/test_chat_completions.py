@@ -245,6 +245,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"stop": ["x", ""]}, "stop: at most"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"tool_choice": "always"}, "tool_choice"),
+    ({"tool_choice": "required"}, "tool_choice: there are no tools"),
+    ({"max_tokens": 0}, "max_tokens: Input should be greater"),
     ({"tool_choice": {"type": "function", "function": {"name": "sub"}}}, "tool_choice: 'sub' is not among the tools"),
     ({"tools": [{"type": "web_search"}]}, "tools[0]"),
     ({"tools": [{"function": {}}]}, "tools[0].function.name: Field required"),

@@ -222,6 +222,19 @@ def test_pause_and_resume(http: httpx.Client, engine: ToyEngine) -> None:
     assert http.post("/generate", json={"input_ids": [1]}).status_code == 200
 
 
+def test_the_other_servers_names_for_control(http: httpx.Client, engine: ToyEngine) -> None:
+    """vLLM's mode is in the query, SGLang's in_place is our keep."""
+    assert http.get("/is_paused").json() == {"is_paused": False}
+    for path, body in (("/pause?mode=keep", None), ("/pause_generation", {"mode": "in_place"})):
+        assert http.post(path, json=body).json() == {"paused": "keep"}
+        assert http.get("/is_paused").json() == {"is_paused": True}
+        assert http.post("/continue_generation").json() == {"paused": ""}
+    assert http.post("/pause").status_code == 400
+    for path in ("/flush_cache", "/reset_prefix_cache"):
+        assert http.post(path).json() == {"flushed": True}
+    assert engine.flushed == 2
+
+
 def test_a_client_that_hangs_up_frees_the_engine(http: httpx.Client, engine: ToyEngine) -> None:
     params = {"max_new_tokens": ENDLESS, "stop_token_ids": []}
     with pytest.raises(httpx.ReadTimeout):

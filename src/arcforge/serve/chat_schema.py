@@ -153,6 +153,7 @@ class ChatBody(SampledBody):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     thinking: ThinkingField | None = None
     chat_template_kwargs: TemplateOptions | None = None
+    max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
     max_completion_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
@@ -191,13 +192,17 @@ class ChatBody(SampledBody):
             ToolSpec(name=f.name, description=f.description or "", parameters=f.parameters or {})
             for f in (tool.function for tool in self.tools or ())
         )
-        forced = forced_tool(self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None, tools)
-        return tools, "" if self.tool_choice == "required" and tools else forced
+        if isinstance(self.tool_choice, NamedTool):
+            return tools, forced_tool(self.tool_choice.function.name, tools)
+        return tools, forced_tool("", tools) if self.tool_choice == "required" else None
 
 
-def forced_tool(name: str | None, tools: tuple[ToolSpec, ...]) -> str | None:
-    if name is not None and name not in {tool.name for tool in tools}:
-        raise UserError(f"tool_choice: {name!r:.80} is not among the tools")
+def forced_tool(name: str, tools: tuple[ToolSpec, ...]) -> str:
+    """`Turn.forced` for a call of this tool, of any where the name is empty. UserError when there is none to call."""
+    if not tools or (name and name not in {tool.name for tool in tools}):
+        raise UserError(
+            f"tool_choice: {name!r:.80} is not among the tools" if name else "tool_choice: there are no tools"
+        )
     return name
 
 

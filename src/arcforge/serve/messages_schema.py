@@ -108,11 +108,11 @@ class MessagesBody(CountBody):
 
     def turn(self, tokenizer: Tokenizer) -> Turn:
         messages, tools, thinking = self.conversation()
-        choice = self.tool_choice
-        if choice is not None and choice.type == "tool" and not choice.name:
-            raise UserError("tool_choice.name: the tool's name is needed")
-        name = choice.name if choice is not None and choice.type == "tool" else None
-        forced = forced_tool(name, tools)
+        choice, forced = self.tool_choice, None
+        if choice is not None and choice.type in ("any", "tool"):
+            if choice.type == "tool" and not choice.name:
+                raise UserError("tool_choice.name: the tool's name is needed")
+            forced = forced_tool((choice.name or "") if choice.type == "tool" else "", tools)
         return Turn(
             messages=messages,
             tools=tools,
@@ -126,7 +126,7 @@ class MessagesBody(CountBody):
                 stop_ids=tokenizer.stop_ids,
             ),
             stop=tuple(self.stop_sequences or ()),
-            forced="" if choice is not None and choice.type == "any" and tools else forced,
+            forced=forced,
         )
 
 

@@ -243,6 +243,27 @@ def test_two_hundred_clients_on_a_small_cache_and_some_that_leave(checkpoints: l
             process.kill()
 
 
+@pytest.mark.parametrize("thinking", ["enabled", "disabled"])
+def test_a_forced_call_counts_the_callers_prompt_alone_as_cached(served: Served, thinking: str) -> None:
+    """Its parts are requests of their own, each on the prefix that the one before has left in the cache."""
+    properties = {name: {"type": "string"} for name in ("first", "second", "third")}
+    tool = {
+        "name": f"{thinking}_it",
+        "input_schema": {"type": "object", "properties": properties, "required": [*properties]},
+    }
+    question = {"role": "user", "content": f"hello world {thinking} " * 8}
+    body = {"messages": [question], "max_tokens": 150, "seed": 1, "thinking": {"type": thinking}, "tools": [tool]}
+    with client(served.url) as http:
+        fresh, again = (
+            http.post("/v1/messages", json={**body, "tool_choice": {"type": "any"}}).json()["usage"] for _ in range(2)
+        )
+        prompt = http.post("/v1/messages/count_tokens", json={k: body[k] for k in ("messages", "tools", "thinking")})
+    assert fresh["cache_read_input_tokens"] < 32, "what all prompts with these tools begin with"
+    assert 0 <= again["input_tokens"] < 32 < again["cache_read_input_tokens"]
+    for usage in (fresh, again):
+        assert usage["input_tokens"] + usage["cache_read_input_tokens"] == prompt.json()["input_tokens"]
+
+
 def test_new_weights_take_over_a_running_request(served: Served, checkpoints: list[Path]) -> None:
     async def scenario() -> None:
         async with connected(served) as (tokens, control):

@@ -78,10 +78,12 @@ class ForcedCall:
         sampling = self._sampling.model_copy(update=asked)
         async with aclosing(self._stream(self.so_far, sampling, f"part-{self._parts}")) as outputs:
             async for output in outputs:
+                # Later parts find in the cache what the first one computed: that was no cached part of the caller's prompt.
+                cached = min(output.cached_tokens, len(self._prompt)) if self._parts == 1 else 0
                 if output.finish_reason != "stop":
                     self._ids += output_ids(output.spans)
                     self._ended = output.finish_reason
-                    yield output
+                    yield Given(output.spans, self._ended, len(self._prompt), cached, output.top_logprobs)
                     continue
                 spans = [span.model_copy(deep=True) for span in output.spans]
                 ended = spans[-1].ids[-1] in {self._tokenizer.id(name) for name in ends}
@@ -91,7 +93,7 @@ class ForcedCall:
                 spans = [span for span in spans if span.ids]
                 self._ids += output_ids(spans)
                 tops = output.top_logprobs if ended else output.top_logprobs[:-1]
-                yield Given(spans, "", output.prompt_tokens, output.cached_tokens, tops)
+                yield Given(spans, "", len(self._prompt), cached, tops)
                 if not ended:
                     yield self._write(ends[0])
 

@@ -25,6 +25,8 @@ from arcforge.model.recompute import computed_again
 GATHER_FROM = 2048
 GATHER_RATIO = 16
 """Gathering the selected keys pays from this length on, where it is this many times top-k (benchmarks/attention.py)."""
+FEW_QUERIES = 9
+"""Most queries per row, a token and its drafts, that read the cache's blocks one after the other."""
 
 
 class MLA(Alone):
@@ -167,57 +169,82 @@ class MLA(Alone):
     def decode(
         self, x_BTD: Tensor, layout: Layout, cache: CacheView, selection: Selection | None = None
     ) -> tuple[Tensor, Selection | None]:
-        """Absorbed MQA form: T new positions per row over the cached latents; also what was selected."""
-        q_latent_BTR, q_nope_BTHN, q_rope_BTHP = self._queries(x_BTD, layout)
+        """T new positions per row over the cached latents; also what was selected, None where a query sees no more than top-k."""
+        q_latent_BTR, q_nope, q_rope = self._queries(x_BTD, layout)
         index_keys = self.indexer.keys(x_BTD, layout) if self.indexer is not None else None
-        cache.write(self.layer, torch.cat(self._latents(x_BTD, layout), -1), index_keys)
-        q_BTHC, rank = self._absorbed(q_nope_BTHN, q_rope_BTHP), self.config.kv_lora_rank
-        queries = None
-        if self.indexer is not None and layout.sparse and layout.span > self.config.index_topk:
+        latents = self._latents(x_BTD, layout)
+        cache.write(self.layer, torch.cat(latents, -1), index_keys)
+        selects, queries = layout.sparse and layout.span > self.config.index_topk, None
+        if self.indexer is not None and selects:
             queries = self.indexer.queries(x_BTD, q_latent_BTR, layout)
+        if not self.alone and not selects and layout.starts_rows and self._expanding_pays:
+            return self._prefilled(q_nope, q_rope, latents, layout), selection
+        q_BTHC, T = self._absorbed(q_nope, q_rope), x_BTD.shape[1]
         if self.alone:
             attended_BTHR, selection = self._attend_alone(q_BTHC, queries, layout, cache, selection)
-            return self._out(attended_BTHR), selection
-        chosen: Selection = []
-        parts = []
-        index = Index(*queries, cache.indexer_keys(self.layer)) if queries is not None else None
-        for number, (start, end) in enumerate(layout.chunks()):
-            keys_BSC, bias_BTS = self._cached_keys(index, layout, cache, start, end, selection, number, chosen)
-            parts.append(mqa_absorbed(q_BTHC[:, start:end], keys_BSC, rank, bias_BTS, self.scale))
-        attended_BTHR = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        return self._out(attended_BTHR), chosen or selection
+        elif T == 1 or (T <= FEW_QUERIES and not selects):
+            attended_BTHR, selection = self._attend_few(q_BTHC, queries, layout, cache, selection)
+        else:
+            attended_BTHR, selection = self._attend_many(q_BTHC, queries, layout, cache, selection)
+        return self._out(attended_BTHR), selection
 
-    def _cached_keys(
+    @property
+    def _expanding_pays(self) -> bool:
+        """Whether the MHA form of whole rows takes less than half of the absorbed form's multiplications: wide latents."""
+        c = self.config
+        return 2 * (c.qk_head_dim + c.v_head_dim) < 2 * c.kv_lora_rank + c.qk_rope_head_dim
+
+    def _prefilled(self, q_nope: Tensor, q_rope: Tensor, latents: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        """MHA form of rows that begin here."""
+        q_BHTK = torch.cat((q_nope.transpose(1, 2), q_rope.transpose(1, 2)), -1)
+        T = q_BHTK.shape[2]
+        masks = [(0, layout.visible(start, end, self.window)[..., :T]) for start, end in layout.chunks()]
+        out_BHTV = masked_mha(q_BHTK, *self._expand(*latents), masks, self.scale)
+        return self.o_proj(out_BHTV.transpose(1, 2).flatten(2))
+
+    def _attend_few(
         self,
-        index: Index | None,
+        q_BTHC: Tensor,
+        queries: tuple[Tensor, Tensor] | None,
         layout: Layout,
         cache: CacheView,
-        start: int,
-        end: int,
         selection: Selection | None,
-        number: int,
-        chosen: Selection,
-    ) -> tuple[Tensor, Tensor]:
-        """Keys and the bias of them for a chunk of queries; a single new token gathers only what is selected. What an
-        indexer selects here is added to `chosen`."""
-        topk = self.config.index_topk
-        if not layout.sparse or layout.span <= topk:
-            return cache.keys(self.layer), layout.bias(start, end, self.window)
-        mask_BTS = layout.visible(start, end, self.window)
-        single = layout.positions_BT.shape[1] == 1
-        if index is not None:
-            scores_BTS = index.scores(start, end, causal=False)
-            if single:
-                chosen.append(selected_positions(scores_BTS, mask_BTS, topk))
+    ) -> tuple[Tensor, Selection | None]:
+        """Attended latents [B, T, H, R], the keys read where they lie; one query per row where keys are selected."""
+        rank, last_BT = self.config.kv_lora_rank, layout.positions_BT
+        if not layout.sparse or layout.span <= self.config.index_topk:
+            first_BT = (last_BT - (self.window - 1)).clamp(min=0) if self.window else torch.zeros_like(last_BT)
+            return cache.attended(self.layer, q_BTHC, first_BT, last_BT, rank, self.scale), selection
+        if queries is not None:
+            scores_BTS = Index(*queries, cache.indexer_keys(self.layer)).scores(0, 1, causal=False)
+            selection = [selected_positions(scores_BTS, layout.visible(0, 1, self.window), self.config.index_topk)]
+        positions_BTK, chosen_BTK = _chunk(selection, 0)
+        chosen = positions_BTK[:, 0], chosen_BTK[:, 0]
+        return cache.attended_at(self.layer, q_BTHC, *chosen, rank, self.scale), selection
+
+    def _attend_many(
+        self,
+        q_BTHC: Tensor,
+        queries: tuple[Tensor, Tensor] | None,
+        layout: Layout,
+        cache: CacheView,
+        selection: Selection | None,
+    ) -> tuple[Tensor, Selection | None]:
+        """Attended latents [B, T, H, R], a chunk of queries at a time."""
+        index = Index(*queries, cache.indexer_keys(self.layer)) if queries is not None else None
+        keys_BSC, rank, parts = cache.keys(self.layer), self.config.kv_lora_rank, []
+        chosen: Selection = []
+        for number, (start, end) in enumerate(layout.chunks()):
+            if layout.sparse and layout.span > self.config.index_topk:
+                if index is not None:
+                    scores_BTS = index.scores(start, end, causal=False)
+                    mask_BTS = select_topk(scores_BTS, layout.visible(start, end, self.window), self.config.index_topk)
+                    chosen.append((mask_BTS, mask_BTS))
+                bias_BTS = as_bias(_mask(chosen or selection, number))
             else:
-                mask_BTS = select_topk(scores_BTS, mask_BTS, topk)
-                chosen.append((mask_BTS, mask_BTS))
-            selection, number = chosen, -1
-        assert selection is not None, "a shared layer needs the selection of the layer before"
-        first, second = selection[number]
-        if single:
-            return cache.selected_keys(self.layer, first[:, 0]), as_bias(second)
-        return cache.keys(self.layer), as_bias(first)
+                bias_BTS = layout.bias(start, end, self.window)
+            parts.append(mqa_absorbed(q_BTHC[:, start:end], keys_BSC, rank, bias_BTS, self.scale))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1), chosen or selection
 
     def _attend_alone(
         self,
@@ -240,8 +267,7 @@ class MLA(Alone):
                     )
                     mask = select_topk(scores.unsqueeze(0), mask, topk)
                 else:
-                    assert selection is not None, "a shared layer needs the selection of the layer before"
-                    mask = selection[0][0][row : row + 1, start:end, :span]
+                    mask = _mask(selection, 0)[row : row + 1, start:end, :span]
             masks_BTS[row, start:end, :span] = mask
             keys_SC = cache.row(self.layer, row, span)[0]
             attended_BTHR[row, start:end] = mqa_alone(q_BTHC[row, start:end], keys_SC, rank, mask[0], self.scale)
@@ -294,6 +320,10 @@ class MLA(Alone):
         return torch.cat((k_nope, k_rope_BHTP), -1), v_BHTV.contiguous()
 
 
-def _mask(selection: Selection | None, number: int) -> Tensor:
+def _chunk(selection: Selection | None, number: int) -> tuple[Tensor, Tensor]:
     assert selection is not None, "a shared layer needs the selection of the layer before"
-    return selection[number][0]
+    return selection[number]
+
+
+def _mask(selection: Selection | None, number: int) -> Tensor:
+    return _chunk(selection, number)[0]

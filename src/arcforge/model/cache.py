@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from arcforge.core.errors import UserError
+from arcforge.kernels.select import paged_mqa
 from arcforge.model.config import CACHED, ModelConfig
 
 BLOCK = 16
@@ -79,9 +80,21 @@ class CacheView:
         )
         return keys, indexer_keys
 
-    def selected_keys(self, layer: int, positions_BK: Tensor) -> Tensor:
-        """Only the given positions of each row, [B, K, C]."""
-        return self._cache.keys[layer][self._places(positions_BK)]
+    def attended(
+        self, layer: int, q_BTHC: Tensor, first_BT: Tensor, last_BT: Tensor, rank: int, scale: float
+    ) -> Tensor:
+        """Latents [B, T, H, R] that queries attend over keys first..last of their row."""
+        keys_NC = self._cache.keys[layer]
+        return paged_mqa(q_BTHC, keys_NC, self._tables_BX, BLOCK, first_BT, last_BT, rank, scale)
+
+    def attended_at(
+        self, layer: int, q_BTHC: Tensor, positions_BK: Tensor, chosen_BK: Tensor, rank: int, scale: float
+    ) -> Tensor:
+        """The same for one query per row over the positions that are chosen."""
+        places_BK = torch.where(chosen_BK, self._places(positions_BK), -1)
+        first_B1 = torch.zeros_like(places_BK[:, :1])
+        last_B1 = first_B1 + (places_BK.shape[1] - 1)
+        return paged_mqa(q_BTHC, self._cache.keys[layer], places_BK, 1, first_B1, last_B1, rank, scale)
 
     def _read(self, store_NC: Tensor) -> Tensor:
         blocks = store_NC.view(self._cache.blocks, -1)

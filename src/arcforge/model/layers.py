@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from arcforge.core.documents import SHARED
 from arcforge.kernels.attention.naive import as_bias
-from arcforge.kernels.rms_norm.naive import rms_norm
 from arcforge.kernels.row_tiles.naive import in_tiles, rows_times
+from arcforge.kernels.select import rms_norm
 from arcforge.kernels.swiglu.naive import swiglu_mlp
 
 
@@ -93,6 +93,11 @@ class Layout:
     @property
     def cached(self) -> bool:
         return self.documents_BT is None
+
+    @cached_property
+    def starts_rows(self) -> bool:
+        """Whether several queries begin every row: all keys that they see are their own."""
+        return self.positions_BT.shape[1] > 1 and not bool(self.positions_BT[:, 0].any())
 
     @property
     def fits(self) -> bool:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arcforge.kernels.experts.naive import routed_experts, routed_experts_alone
+from arcforge.kernels.experts.naive import routed_experts_alone
 from arcforge.kernels.row_tiles.naive import in_tiles
+from arcforge.kernels.select import routed_experts
 from arcforge.model.config import ModelConfig
 from arcforge.model.layers import Alone, SwiGLU
 

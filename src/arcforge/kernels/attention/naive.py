@@ -58,6 +58,28 @@ def mqa_absorbed(q_BTHC: Tensor, keys_BSC: Tensor, rank: int, bias_BTS: Tensor, 
     return torch.bmm(probs_BXS, keys_BSC[..., :rank]).view(B, T, H, rank)
 
 
+def paged_mqa(
+    q_BTHC: Tensor,
+    keys_NC: Tensor,
+    tables_BX: Tensor,
+    block: int,
+    first_BT: Tensor,
+    last_BT: Tensor,
+    rank: int,
+    scale: float,
+) -> Tensor:
+    """`mqa_absorbed` of queries that see the keys first..last (int64, both included) of their row, [B, T, H, R].
+
+    Key s of row b is keys[tables[b, s // block] * block + s % block]; keys of a negative block are not seen.
+    """
+    blocks_XC = keys_NC.view(-1, block * keys_NC.shape[-1])
+    keys_BSC = blocks_XC.index_select(0, tables_BX.flatten().clamp(min=0)).view(len(tables_BX), -1, keys_NC.shape[-1])
+    places_S = torch.arange(keys_BSC.shape[1], device=q_BTHC.device)
+    seen_BTS = (places_S >= first_BT.unsqueeze(-1)) & (places_S <= last_BT.unsqueeze(-1))
+    seen_BTS &= (tables_BX >= 0).repeat_interleave(block, 1).unsqueeze(1)
+    return mqa_absorbed(q_BTHC, keys_BSC, rank, as_bias(seen_BTS), scale)
+
+
 def mqa_alone(q_THC: Tensor, keys_SC: Tensor, rank: int, mask_TS: Tensor, scale: float) -> Tensor:
     """`mqa_absorbed` of one request's queries, [T, H, R]; bit for bit the same for a query however many others there are."""
     T, H, C = q_THC.shape

@@ -15,10 +15,6 @@ from torch import Tensor
 from arcforge.kernels.row_tiles.naive import in_tiles
 from arcforge.kernels.swiglu.naive import swiglu_backward
 
-FEW = 8
-"""Pairs of a token and an expert that are computed one by one: sorting so few costs more than reading an expert twice. Measured
-with models of 1M to 20M: 0.45 of the sorted form's time at 2 pairs (1.2 at 20M), about even at 8, 1.2 to 2.2 at 32."""
-
 
 def routed_experts(
     x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EID: Tensor, down_EDI: Tensor
@@ -27,8 +23,6 @@ def routed_experts(
 
     The weight is applied after the down projection (GLM-5 checkpoints' order of operations).
     """
-    if not torch.is_grad_enabled() and experts_NK.numel() <= FEW:
-        return _few(x_ND, weights_NK, experts_NK, gate_up_EID, down_EDI)
     return _RoutedExperts.apply(x_ND, weights_NK, experts_NK, gate_up_EID, down_EDI)  # type: ignore[return-value]
 
 
@@ -51,15 +45,6 @@ def routed_experts_alone(
             out_PD[rows] = in_tiles(x_PD[rows], mlp)
     out_PD *= weights_NK.flatten()[order_P].unsqueeze(-1).to(x_ND.dtype)
     return _summed(out_PD, order_P, experts_NK.shape)
-
-
-def _few(x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EID: Tensor, down_EDI: Tensor) -> Tensor:
-    rows = []
-    for x_D, weights_K, experts in zip(x_ND.unsqueeze(1), weights_NK.to(x_ND.dtype), experts_NK.tolist(), strict=True):
-        inner = [F.linear(x_D, gate_up_EID[expert]).chunk(2, -1) for expert in experts]
-        outs = [F.linear(F.silu(gate) * up, down_EDI[e]) for (gate, up), e in zip(inner, experts, strict=True)]
-        rows.append(weights_K.unsqueeze(0) @ torch.cat(outs))
-    return torch.cat(rows)
 
 
 class _RoutedExperts(torch.autograd.Function):

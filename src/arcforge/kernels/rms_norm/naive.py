@@ -8,14 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps), statistics of at least float32, cast to x's dtype and then times weight. x: [..., D]."""
-    if not torch.is_grad_enabled() and x.dtype == torch.float32:
-        return F.rms_norm(x, weight_D.shape, weight_D, eps)
     return _RMSNorm.apply(x, weight_D, eps)  # type: ignore[return-value]
 
 

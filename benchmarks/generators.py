@@ -110,7 +110,10 @@ class Static:
 
 
 class Peer:
-    """vLLM, run by benchmarks/vllm_peer.py in the interpreter of an environment that has it; use it as a context."""
+    """vLLM, run by benchmarks/vllm_peer.py in the interpreter of an environment that has it; use it as a context.
+
+    Between answers all of its processes are stopped: they poll for some seconds before they sleep, on a core that others need.
+    """
 
     def __init__(self, python: str, folder: Path, dtype: str, threads: int, most: int) -> None:
         driver = Path(__file__).with_name("vllm_peer.py")
@@ -129,20 +132,27 @@ class Peer:
     def __enter__(self) -> Peer:
         try:
             self.about = self._answer(PEER_START)
+            self._send(signal.SIGSTOP)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        self._send(signal.SIGKILL)
         self._process.wait(30)
 
     def __call__(self, requests: Sequence[Request], concurrency: int) -> Outcome:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"requests": requests, "concurrency": concurrency}) + "\n")
+        self._send(signal.SIGCONT)
         self._process.stdin.flush()
-        return Outcome(**self._answer(PEER_ANSWER))
+        outcome = Outcome(**self._answer(PEER_ANSWER))
+        self._send(signal.SIGSTOP)
+        return outcome
+
+    def _send(self, number: signal.Signals) -> None:
+        os.killpg(self._process.pid, number)
 
     def _answer(self, timeout: float) -> dict[str, Any]:
         """One line of JSON. SystemExit with the end of the log when none comes."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from arcforge.core.documents import SHARED
 from arcforge.kernels.attention.naive import as_bias
 from arcforge.kernels.row_tiles.naive import in_tiles, rows_times
-from arcforge.kernels.select import rms_norm
+from arcforge.kernels.select import linear, rms_norm
 from arcforge.kernels.swiglu.naive import swiglu_mlp
 
 
@@ -42,7 +42,7 @@ class Linear(nn.Linear, Alone):
         super().__init__(inner, outer, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rows_times(x, self.weight.T) if self.alone else F.linear(x, self.weight)
+        return rows_times(x, self.weight.T) if self.alone else linear(x, self.weight)
 
 
 class SwiGLU(Alone):
@@ -58,6 +58,8 @@ class SwiGLU(Alone):
         if self.alone:
             whole = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
             return in_tiles(x.flatten(0, -2), lambda tile: swiglu_mlp(tile, *whole)).view(x.shape)
+        if not torch.is_grad_enabled():
+            return self.down_proj(F.silu(self.gate_proj(x)).mul_(self.up_proj(x)))
         return swiglu_mlp(x, self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
 
 

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcforge.kernels.compiled import compiled
+from arcforge.kernels.compiled import carray, compiled, for_team, in_team, thread, threads
+
+TILE = 4
+"""Keys that are read side by side, so that a query's or a result's number is loaded once for all of them."""
 
 
 def paged_mqa(
     q_BTHC: Tensor,
-    keys_SC: Tensor,
+    keys_NC: Tensor,
     tables_BX: Tensor,
     block: int,
     first_BT: Tensor,
@@ -25,59 +28,104 @@ def paged_mqa(
 ) -> Tensor:
     """`naive.paged_mqa` in float32, without a gradient; a query's result does not depend on the others."""
     B, T, H, C = q_BTHC.shape
-    out_NHR = torch.empty(B * T, H, rank)
-    _attend(
-        q_BTHC.reshape(B * T, H, C).numpy(),
-        keys_SC.numpy(),
-        tables_BX.numpy(),
-        block,
-        first_BT.flatten().numpy(),
-        last_BT.flatten().numpy(),
-        np.float32(scale),
-        out_NHR.numpy(),
-    )
-    return out_NHR.view(B, T, H, rank)
+    N, scale_1 = B * T, torch.tensor([scale], dtype=torch.float32)
+    out_BTHR = torch.empty(B, T, H, rank)
+    sizes = [N, H, C, rank, len(keys_NC), B, tables_BX.shape[1], block]
+    places = (tables_BX.contiguous(), first_BT.contiguous(), last_BT.contiguous())
+    in_team(_part, N, sizes, q_BTHC.contiguous(), keys_NC, *places, scale_1, out_BTHR)
+    return out_BTHR
 
 
 @compiled
-def _attend(q_NHC, keys_SC, tables_BX, block, first_N, last_N, scale, out_NHR):
-    N, H, C = q_NHC.shape
-    R, T = out_NHR.shape[2], N // tables_BX.shape[0]
-    scores_HS = np.empty((H, tables_BX.shape[1] * block), np.float32)
-    for n in range(N):
-        tables_X, first, end = tables_BX[n // T], first_N[n], last_N[n] + 1
-        for s in range(first, end):
-            place = tables_X[s // block]
-            if place < 0:
-                scores_HS[:, s] = -np.inf
-                continue
-            key_C = keys_SC[place * block + s % block]
-            for h in range(H):
-                q_C, score = q_NHC[n, h], np.float32(0)
-                for c in range(C):
-                    score += q_C[c] * key_C[c]
-                scores_HS[h, s] = score * scale
+def _attend(q_NHC, keys_SC, tables_BX, block, first_N, last_N, scale, out_NHR, begin, end):
+    N, H = q_NHC.shape[:2]
+    places_Z = np.empty(tables_BX.shape[1] * block + TILE, np.int64)
+    weights_HZ = np.empty((H + 1, len(places_Z)), np.float32)
+    unused_R = np.empty(out_NHR.shape[2], np.float32)  # what the odd head is paired with
+    for n in range(begin, end):
+        seen = _places(tables_BX[n * len(tables_BX) // N], block, first_N[n], last_N[n] + 1, places_Z)
+        for z in range(0, seen, TILE):
+            keys = _tile(keys_SC, places_Z, z)
+            for h in range(0, H, 2):
+                _scores(q_NHC[n, h], q_NHC[n, min(h + 1, H - 1)], keys, scale, weights_HZ[h : h + 2, z : z + TILE])
         for h in range(H):
-            _softmax(scores_HS[h, first:end])
+            _softmax(weights_HZ[h], seen)
             out_NHR[n, h] = 0
-        for s in range(first, end):
-            place = tables_X[s // block]
-            if place < 0:
-                continue
-            key_C = keys_SC[place * block + s % block]
-            for h in range(H):
-                weight, out_R = scores_HS[h, s], out_NHR[n, h]
-                for r in range(R):
-                    out_R[r] += weight * key_C[r]
+        for z in range(0, seen, TILE):
+            keys = _tile(keys_SC, places_Z, z)
+            for h in range(0, H, 2):
+                other_R = out_NHR[n, h + 1] if h + 1 < H else unused_R
+                _add(weights_HZ[h : h + 2, z : z + TILE], keys, out_NHR[n, h], other_R)
 
 
 @compiled
-def _softmax(scores_S):
-    highest, total = scores_S[0], np.float32(0)
-    for s in range(1, len(scores_S)):
-        highest = max(highest, scores_S[s])
-    for s in range(len(scores_S)):
-        scores_S[s] = np.exp(scores_S[s] - highest)
-        total += scores_S[s]
-    for s in range(len(scores_S)):
-        scores_S[s] /= total
+def _places(tables_X, block, first, end, places_Z):
+    """Where the keys first..end-1 lie that are seen; their number. Up to the next tile the last one is repeated."""
+    seen = 0
+    for s in range(first, end):
+        if tables_X[s // block] >= 0:
+            places_Z[seen] = tables_X[s // block] * block + s % block
+            seen += 1
+    places_Z[seen : seen + TILE] = places_Z[seen - 1]
+    return seen
+
+
+@compiled
+def _tile(keys_SC, places_Z, z):
+    return keys_SC[places_Z[z]], keys_SC[places_Z[z + 1]], keys_SC[places_Z[z + 2]], keys_SC[places_Z[z + 3]]
+
+
+@compiled
+def _scores(q_C, r_C, keys, scale, scores):
+    """Of two heads' queries and a tile of keys."""
+    a, b, c, d = keys
+    qa = qb = qc = qd = ra = rb = rc = rd = np.float32(0)
+    for i in range(len(q_C)):
+        q, r = q_C[i], r_C[i]
+        qa += q * a[i]
+        qb += q * b[i]
+        qc += q * c[i]
+        qd += q * d[i]
+        ra += r * a[i]
+        rb += r * b[i]
+        rc += r * c[i]
+        rd += r * d[i]
+    scores[0, 0], scores[0, 1], scores[0, 2], scores[0, 3] = qa * scale, qb * scale, qc * scale, qd * scale
+    scores[1, 0], scores[1, 1], scores[1, 2], scores[1, 3] = ra * scale, rb * scale, rc * scale, rd * scale
+
+
+@compiled
+def _softmax(scores_Z, seen):
+    """In place; 0 after what is seen."""
+    highest, total = scores_Z[0], np.float32(0)
+    for z in range(1, seen):
+        highest = max(highest, scores_Z[z])
+    for z in range(seen):
+        scores_Z[z] = np.exp(scores_Z[z] - highest)
+        total += scores_Z[z]
+    for z in range(seen):
+        scores_Z[z] /= total
+    scores_Z[seen : seen + TILE] = 0
+
+
+@compiled
+def _add(weights, keys, out_R, other_R):
+    """A tile of keys, weighed, to the results of two heads."""
+    a, b, c, d = keys
+    oa, ob, oc, od = weights[0, 0], weights[0, 1], weights[0, 2], weights[0, 3]
+    pa, pb, pc, pd = weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3]
+    for r in range(len(out_R)):
+        out_R[r] += oa * a[r] + ob * b[r] + oc * c[r] + od * d[r]
+        other_R[r] += pa * a[r] + pb * b[r] + pc * c[r] + pd * d[r]
+
+
+@for_team
+def _part(data):
+    N, H, C, R, S, B, X, block = carray(data[0], 8, np.int64)
+    q_NHC = carray(data[1], (N, H, C), np.float32)
+    keys_SC = carray(data[2], (S, C), np.float32)
+    tables_BX = carray(data[3], (B, X), np.int64)
+    first_N, last_N = carray(data[4], N, np.int64), carray(data[5], N, np.int64)
+    scale, out_NHR = carray(data[6], 1, np.float32)[0], carray(data[7], (N, H, R), np.float32)
+    begin, end = N * thread() // threads(), N * (thread() + 1) // threads()
+    _attend(q_NHC, keys_SC, tables_BX, block, first_N, last_N, scale, out_NHR, begin, end)

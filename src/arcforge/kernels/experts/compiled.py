@@ -7,100 +7,66 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcforge.kernels.compiled import compiled
+from arcforge.kernels.compiled import carray, compiled, for_team, in_team, thread, threads
+from arcforge.kernels.linear.compiled import two_products
 
 
 def routed_experts(
     x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EID: Tensor, down_EDI: Tensor
 ) -> Tensor:
     """`naive.routed_experts` without a gradient, float32."""
-    out_ND = torch.zeros(x_ND.shape)
-    _experts(
-        x_ND.numpy(),
-        weights_NK.numpy(),
-        experts_NK.numpy(),
-        gate_up_EID.detach().numpy(),
-        down_EDI.detach().numpy(),
-        out_ND.numpy(),
-    )
-    return out_ND
+    (E, D, I), (N, K) = down_EDI.shape, experts_NK.shape
+    out_NKD = torch.empty(N, K, D)
+    tensors = (x_ND, weights_NK, experts_NK, gate_up_EID.detach(), down_EDI.detach())
+    in_team(_part, N * K, [N, K, E, D, I], *(tensor.contiguous() for tensor in tensors), out_NKD)
+    return out_NKD.sum(1)
 
 
 @compiled
-def _experts(x_ND, weights_NK, experts_NK, gate_up_EID, down_EDI, out_ND):
-    (E, D, I), K = down_EDI.shape, experts_NK.shape[1]
-    order_P, ends_E = _sorted(experts_NK, E)
-    most, start = 0, 0
-    for end in ends_E:
-        most, start = max(most, end - start), end
-    x_PD, inner_PI = np.empty((most, D), np.float32), np.empty((most, I), np.float32)
-    left_P, right_P = np.empty(most, np.float32), np.empty(most, np.float32)
-    start = 0
-    for e in range(E):
-        pairs_P = order_P[start : ends_E[e]]
-        start, rows = ends_E[e], len(pairs_P)
-        if not rows:
-            continue
+def _mlp(x_ND, weights_P, pairs_X, K, gate_up_ID, down_DI, out_PD):
+    """One expert's pairs: rows [X, D] of `out_PD`."""
+    rows, (D, I) = len(pairs_X), down_DI.shape
+    x_XD, inner_XI = np.empty((rows, D), np.float32), np.empty((rows, I), np.float32)
+    left_X, right_X = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    for row in range(rows):
+        x_XD[row] = x_ND[pairs_X[row] // K]
+    for i in range(I):
+        two_products(x_XD, gate_up_ID[i], gate_up_ID[I + i], left_X, right_X)
         for row in range(rows):
-            x_PD[row] = x_ND[pairs_P[row] // K]
-        for i in range(I):
-            _two_products(x_PD, rows, gate_up_EID[e, i], gate_up_EID[e, I + i], left_P, right_P)
-            for row in range(rows):
-                inner_PI[row, i] = left_P[row] / (np.float32(1) + np.exp(-left_P[row])) * right_P[row]
-        for d in range(0, D, 2):
-            other = min(d + 1, D - 1)
-            _two_products(inner_PI, rows, down_EDI[e, d], down_EDI[e, other], left_P, right_P)
-            for row in range(rows):
-                n, k = pairs_P[row] // K, pairs_P[row] % K
-                out_ND[n, d] += left_P[row] * weights_NK[n, k]
-                if other > d:
-                    out_ND[n, other] += right_P[row] * weights_NK[n, k]
+            inner_XI[row, i] = left_X[row] / (np.float32(1) + np.exp(-left_X[row])) * right_X[row]
+    for d in range(0, D, 2):
+        other = min(d + 1, D - 1)
+        two_products(inner_XI, down_DI[d], down_DI[other], left_X, right_X)
+        for row in range(rows):
+            p = pairs_X[row]
+            out_PD[p, d], out_PD[p, other] = left_X[row] * weights_P[p], right_X[row] * weights_P[p]
 
 
 @compiled
-def _sorted(experts_NK, E):
+def _sorted(experts_P, E):
     """Pairs in order of their expert, stably, and the end of each expert's."""
-    N, K = experts_NK.shape
-    ends_E, order_P = np.zeros(E, np.int64), np.empty(N * K, np.int64)
-    for n in range(N):
-        for k in range(K):
-            ends_E[experts_NK[n, k]] += 1
+    ends_E, order_P = np.zeros(E, np.int64), np.empty(len(experts_P), np.int64)
+    for expert in experts_P:
+        ends_E[expert] += 1
     next_E = np.zeros(E, np.int64)
     for e in range(1, E):
         next_E[e] = next_E[e - 1] + ends_E[e - 1]
-    for n in range(N):
-        for k in range(K):
-            e = experts_NK[n, k]
-            order_P[next_E[e]] = n * K + k
-            next_E[e] += 1
+    for p, expert in enumerate(experts_P):
+        order_P[next_E[expert]] = p
+        next_E[expert] += 1
     return order_P, next_E
 
 
-@compiled
-def _two_products(rows_PX, rows, left_X, right_X, left_P, right_P):
-    """Every row times two vectors; four rows at a time, so that each number read is used several times."""
-    X, row = rows_PX.shape[1], 0
-    while row + 4 <= rows:
-        r0, r1, r2, r3 = rows_PX[row], rows_PX[row + 1], rows_PX[row + 2], rows_PX[row + 3]
-        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-        for x in range(X):
-            a, b = left_X[x], right_X[x]
-            a0 += r0[x] * a
-            a1 += r1[x] * a
-            a2 += r2[x] * a
-            a3 += r3[x] * a
-            b0 += r0[x] * b
-            b1 += r1[x] * b
-            b2 += r2[x] * b
-            b3 += r3[x] * b
-        left_P[row], left_P[row + 1], left_P[row + 2], left_P[row + 3] = a0, a1, a2, a3
-        right_P[row], right_P[row + 1], right_P[row + 2], right_P[row + 3] = b0, b1, b2, b3
-        row += 4
-    while row < rows:
-        r0 = rows_PX[row]
-        a0 = b0 = np.float32(0)
-        for x in range(X):
-            a0 += r0[x] * left_X[x]
-            b0 += r0[x] * right_X[x]
-        left_P[row], right_P[row] = a0, b0
-        row += 1
+@for_team
+def _part(data):
+    N, K, E, D, I = carray(data[0], 5, np.int64)
+    x_ND, weights_P = carray(data[1], (N, D), np.float32), carray(data[2], N * K, np.float32)
+    order_P, ends_E = _sorted(carray(data[3], N * K, np.int64), E)
+    gate_up_EID = carray(data[4], (E, 2 * I, D), np.float32)
+    down_EDI = carray(data[5], (E, D, I), np.float32)
+    out_PD, start = carray(data[6], (N * K, D), np.float32), 0
+    for e in range(E):
+        # An expert belongs to the thread in whose share of all pairs its middle lies.
+        if (start + ends_E[e]) * threads() // (2 * N * K) == thread() and ends_E[e] > start:
+            _mlp(x_ND, weights_P, order_P[start : ends_E[e]], K, gate_up_EID[e], down_EDI[e], out_PD)
+        start = ends_E[e]

@@ -1,0 +1,1 @@
+"""See README.md for when it is used."""

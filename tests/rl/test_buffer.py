@@ -94,10 +94,10 @@ def test_staleness_counts_from_the_oldest_version_that_sampled_a_token(tmp_path)
     for i, versions in enumerate([(3,), (2, 5), (1, 5)]):
         writer.finish(trajectory(f"g0-{i}", versions=versions))
     fill(writer, 1, versions=(0,))
-    (group,) = reader.take(1, version=5, max_staleness=3)
+    (group,) = reader.take(1, version=5, max_staleness=lambda family: 3)
     assert ids([group]) == ["g0-0", "g0-1"]
     assert reader.ledger.counts().dropped == {"stale": 3}
-    assert reader.take(1, version=5, max_staleness=3) == [] and reader.ledger.counts().balanced
+    assert reader.take(1, version=5, max_staleness=lambda family: 3) == [] and reader.ledger.counts().balanced
 
 
 def test_resume_gives_back_what_was_trained_after_the_checkpoint_and_nothing_else(tmp_path):

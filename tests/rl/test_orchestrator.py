@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from arcforge.rl.orchestrator import (
     choose_index,
 )
 from arcforge.rl.publish import Publisher, latest
+from arcforge.rl.runners import FamilyRunner
 from arcforge.rollout.record import read_trajectories
 
 
@@ -92,10 +94,10 @@ class World:
         )
 
     def orchestrator(self, **kwargs):
+        # The rollouts above talk to no model.
+        runners = [replace(entry, runner=FamilyRunner(entry.runner, self.attempt, door=None)) for entry in self.entries]
         return MultiTaskOrchestrator(
-            self.entries,
-            self.attempt,
-            door=None,  # the rollouts above talk to no model
+            runners,
             buffer=BufferWriter(self.folder, "rl"),
             weights=self.folder / "weights",
             config=self.config,
@@ -111,7 +113,7 @@ class World:
         deadline = time.monotonic() + 20
         step = reader.ledger.step
         while step < steps and time.monotonic() < deadline:
-            groups = reader.take(self.config.batch, version=step, max_staleness=self.config.max_staleness)
+            groups = reader.take(self.config.batch, step, lambda family: self.config.max_staleness)
             if groups:
                 step += 1
                 on_step(step, groups)
@@ -163,6 +165,20 @@ def test_ratios_hold_and_a_family_that_was_full_catches_up(tmp_path):
     World(tmp_path, entries, batch=4).play(steps=6)
     families = Counter(d.family for d in read_ledger(tmp_path, "rl").dispatches.values())
     assert abs(families["a"] - 3 * families["b"]) <= 3
+
+
+def test_a_family_that_loses_groups_is_dispatched_more_but_not_without_bound(tmp_path):
+    entries = [TaskEntry(Problems(name), group_size=2) for name in ("steady", "shaky", "broken")]
+    world = World(tmp_path, entries, batch=6, concurrency=12, failure_limit=10**6)
+    lost = lambda i: i.startswith("broken") or (i.startswith("shaky") and int(i.split("-")[1]) % 3 == 0)  # noqa: E731
+    world.failing = lambda i: Failure(boundary="tool", reason="it broke") if lost(i) else None
+    world.play(steps=15)
+    books = read_ledger(tmp_path, "rl")
+    trained = {name: books.groups("trained", name) for name in ("steady", "shaky", "broken")}
+    dispatched = Counter(dispatch.family for dispatch in books.dispatches.values())
+    assert trained["broken"] == 0 and trained["shaky"] > 0.8 * trained["steady"]
+    assert dispatched["shaky"] > 1.2 * dispatched["steady"]
+    assert dispatched["broken"] < 2.3 * dispatched["steady"]
 
 
 def test_failures_are_counted_by_their_boundary_and_stop_nobody_else(tmp_path):

@@ -15,6 +15,7 @@ from arcforge.rl.buffer import BufferReader, BufferWriter
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.orchestrator import MultiTaskOrchestrator, OrchestratorConfig, TaskEntry
 from arcforge.rl.publish import Publisher
+from arcforge.rl.runners import FamilyRunner
 from arcforge.rl.samples import build_batch, group_samples
 from arcforge.rollout.attempt import attempt
 
@@ -80,9 +81,7 @@ def test_rollouts_become_rows_whose_every_token_the_engine_saw(tmp_path):
 
     async def stage():
         orchestrator = MultiTaskOrchestrator(
-            [TaskEntry(Lamps(), group_size=4)],
-            attempt,
-            Gateway(engine, TOKENIZER, max_context=400),
+            [TaskEntry(FamilyRunner(Lamps(), attempt, Gateway(engine, TOKENIZER, max_context=400)), group_size=4)],
             BufferWriter(tmp_path, "agentic"),
             tmp_path / "weights",
             OrchestratorConfig(batch=4, max_staleness=0, concurrency=8),
@@ -92,7 +91,7 @@ def test_rollouts_become_rows_whose_every_token_the_engine_saw(tmp_path):
         reader = BufferReader(tmp_path, "agentic")
         running = asyncio.create_task(orchestrator.run())
         async with asyncio.timeout(30):
-            while not (groups := reader.take(4, version=0, max_staleness=0)):
+            while not (groups := reader.take(4, version=0, max_staleness=lambda family: 0)):
                 await asyncio.sleep(0.01)
         (tmp_path / "stop").touch()
         return groups, reader, await running

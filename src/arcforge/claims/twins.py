@@ -20,7 +20,7 @@ import torch
 
 from arcforge.claims.markdown import Result, sentences, table
 from arcforge.core.runs import RunFolder, atomic_write, read_jsonl
-from arcforge.pipeline.agentic import run_agentic
+from arcforge.pipeline.agentic import SOURCE, run_agentic
 from arcforge.pipeline.recipe import RecordConfig
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rl.asynchronous import NAME
@@ -33,7 +33,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "synchronous": {"engines": 1, "trainer_threads": 1, "synchronous": True},
     "synchronous_both_cores": {"engines": 2, "trainer_threads": 2, "synchronous": True},
 }
-SOURCE = "reasoning_rl"
 MOST = 0.75
 TARGET = f"asynchronous RL takes at most {MOST} of its synchronous twin's time (medians)"
 
@@ -67,7 +66,7 @@ def timed(work: Workspace, steps: int, folder: Path, arm: str) -> dict[str, Any]
         for stage in ("tokenizer", SOURCE):
             shutil.copytree(work.checkpoint(stage), mine.checkpoint(stage))
         torch.manual_seed(mine.seed(NAME))
-        run_agentic(mine, SOURCE)
+        run_agentic(mine)
         atomic_write(path, json.dumps(measured(mine.run, steps)))
     for part in ("stages", "trajectories"):
         shutil.rmtree(folder / part, ignore_errors=True)

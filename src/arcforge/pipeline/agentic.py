@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import math
 import sys
-from pathlib import Path
 
 import torch
 
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.launch.local import ComponentError, LocalLauncher
-from arcforge.pipeline.rollout_worker import FamilyShare, Job
+from arcforge.pipeline.job import FamilyShare, Job
 from arcforge.pipeline.workspace import Workspace
-from arcforge.rl.asynchronous import NAME, AgenticConfig, Place, train
+from arcforge.rl.agentic_step import AgenticConfig, TaskConfig
+from arcforge.rl.asynchronous import NAME, Place, train
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import latest
 from arcforge.train.context import read_checkpoint
 
+SOURCE = "reasoning_rl"
+"""The stage whose checkpoint this one starts from."""
 READY_SECONDS = 120.0
 SPREAD = 1.3  # hashing rollouts over engines is uneven
 
 
-def run_agentic(work: Workspace, source: str) -> dict[str, float]:
+def run_agentic(work: Workspace) -> dict[str, float]:
     """Start the components, train, stop them in order, write checkpoint, histograms and accounts.
 
     UserError when a component died: nothing is lost, the same command continues.
@@ -32,7 +34,7 @@ def run_agentic(work: Workspace, source: str) -> dict[str, float]:
     place = Place(
         folder=folder,
         trajectories=work.run.trajectories,
-        source=work.checkpoint(source),
+        source=work.checkpoint(SOURCE),
         sink=work.sink,
         events=work.events,
         tokenizer=work.tokenizer,
@@ -89,7 +91,7 @@ def start_orchestrator(
         atomic_write(base_file, json.dumps(0 if newest is None else newest.version))
     job = Job(
         stage=NAME,
-        families=(FamilyShare(name="swe", group_size=config.group_size, timeout=config.timeout),),
+        families=tuple(_share(config, task) for task in config.tasks),
         engine_urls=urls,
         tokenizer=place.source.absolute(),
         buffer=place.trajectories.absolute(),
@@ -97,16 +99,23 @@ def start_orchestrator(
         folder=place.folder.absolute(),
         events=work.run.events.absolute(),
         context=config.context,
-        temperature=config.temperature,
         batch=config.groups,
-        max_staleness=0 if config.synchronous else config.max_staleness,
+        max_staleness=max(config.staleness_of(task.name) for task in config.tasks),
         concurrency=config.concurrency,
         base_version=json.loads(base_file.read_text()),
         seed=place.seed,
     )
     path = place.folder / "job.json"
     atomic_write(path, job.model_dump_json())
-    heartbeat = Path(job.folder / "orchestrator.heartbeat")
-    launcher.start(
-        "orchestrator", [sys.executable, "-m", "arcforge.pipeline.rollout_worker", str(path)], heartbeat=heartbeat
+    argv = [sys.executable, "-m", "arcforge.pipeline.rollout_worker", str(path.absolute())]
+    launcher.start("orchestrator", argv, heartbeat=job.heartbeat("orchestrator"))
+
+
+def _share(config: AgenticConfig, task: TaskConfig) -> FamilyShare:
+    return FamilyShare(
+        name=task.name,
+        ratio=task.ratio,
+        group_size=task.group_size or config.group_size,
+        timeout=task.timeout,
+        concurrency=task.concurrency or config.concurrency,
     )

@@ -11,7 +11,7 @@ from arcforge.core.config import Config, build, override, read_toml
 from arcforge.data.corpus import DataConfig
 from arcforge.model.config import ModelConfig
 from arcforge.model.hf_config import refuse_variants
-from arcforge.rl.asynchronous import AgenticConfig
+from arcforge.rl.agentic_step import AgenticConfig
 from arcforge.rl.onpolicy import OnPolicyConfig
 from arcforge.train.midtrain import MidtrainConfig
 from arcforge.train.pretrain import PretrainConfig

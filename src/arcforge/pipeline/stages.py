@@ -93,7 +93,7 @@ def run_reasoning_rl(work: Workspace) -> Report:
 
 
 def run_agentic_rl(work: Workspace) -> Report:
-    return run_agentic(work, source="reasoning_rl")
+    return run_agentic(work)
 
 
 def run_general_rl(work: Workspace) -> Report:

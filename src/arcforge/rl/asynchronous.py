@@ -15,51 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.config import Config
 from arcforge.core.errors import UserError
 from arcforge.core.metrics import JsonLines, Progress
 from arcforge.launch.local import LocalLauncher
 from arcforge.model.checkpoint import save_checkpoint
-from arcforge.optim.schedule import linear
-from arcforge.rl import advantages
+from arcforge.rl.agentic_step import AgenticConfig, advance, digest
 from arcforge.rl.buffer import BufferReader, Group
 from arcforge.rl.diagnostics import fairness, group_metrics, histograms, merge, staleness_metrics
-from arcforge.rl.losses import LossOutput, check_loss, double_sided
-from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Policy
+from arcforge.rl.policy import Policy
 from arcforge.rl.publish import Publisher, latest
-from arcforge.rl.samples import Sample, build_batch, group_samples
 from arcforge.rl.state import load_state, save_state
 
 POLL_SECONDS = 0.02
 STALL_SECONDS = 300.0
 NAME = "agentic_rl"
-
-
-class AgenticConfig(Config):
-    """groups of group_size per update. eps_low, eps_high: f is zero outside (1 - eps_low, 1 + eps_high). max_staleness:
-    versions a token may lag behind (tau). engines: processes of one thread, over which rollouts are spread.
-    trainer_threads: of this process while it trains. reset_optimizer: forget the moments after each publication (the
-    report's rule). synchronous: a barrier between rollouts and updates with the same placement, for comparison."""
-
-    steps: int = 60
-    groups: int = 16
-    group_size: int = 8
-    lr: float = 1e-3
-    temperature: float = 1.0
-    eps_low: float = 0.8
-    eps_high: float = 3.0
-    max_staleness: int = Field(default=2, ge=1)
-    publish_every: int = Field(default=1, ge=1)
-    reset_optimizer: bool = False
-    concurrency: int = 128
-    engines: int = Field(default=2, ge=1)
-    trainer_threads: int = Field(default=1, ge=1)
-    context: int = 512
-    timeout: float = 120.0
-    synchronous: bool = False
 
 
 @dataclass
@@ -96,21 +67,17 @@ class Outcome:
 
 def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLauncher) -> Outcome:
     """Run the stage's steps. The launcher's components are started by the caller; their death raises ComponentError."""
-    check_loss("double_sided", asynchronous=True)
     state = load_state(place.state_file, policy) or {"step": 0, "version": 0, "histograms": {}, "shares": []}
     step, version, merged, shares = state["step"], state["version"], state["histograms"], state["shares"]
     reader = BufferReader(place.trajectories, NAME, step)
-    version = _published(place, policy, version)
+    version = _published(place, policy, version, step)
     progress = Progress(NAME, config.steps, done=step)
     while step < config.steps:
-        staleness = 0 if config.synchronous else config.max_staleness
-        groups = _complete(reader, _wait_for_groups(config, place, reader, launcher, version, staleness))
+        groups = _complete(reader, _wait_for_groups(config, place, reader, launcher, version))
         if not groups:
             continue
         start = time.monotonic()
-        batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), place.tokenizer.pad_id, "token_mean")
-        scale = linear(step, config.steps, 1.0, LAST_LR)
-        update = policy.update(batch, batch.advantages, lambda *tensors: _loss(config, *tensors), scale)
+        batch, update = advance(config, policy, groups, step, place.tokenizer.pad_id)
         step += 1
         members = [t for group in groups for t in group.members]
         for key, value in histograms(members, version, update.ratios).items():
@@ -118,11 +85,9 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLa
         shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
         reader.commit(step, [t.rollout_id for t in members])
         if step % config.publish_every == 0:
-            if config.reset_optimizer:
-                policy.optimizer.reset_state()
             following = version + 1  # the number under which these weights are published next
             save_state(place.state_file, policy, step=step, version=following, histograms=merged, shares=shares)
-            published, version = version, publish(place, policy)
+            published, version = version, publish(place, policy, step)
         else:
             published = version
         row = {
@@ -153,53 +118,29 @@ def _complete(reader: BufferReader, groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group not in broken]
 
 
-def _published(place: Place, policy: Policy, version: int) -> int:
+def _published(place: Place, policy: Policy, version: int, step: int) -> int:
     """The version of the policy's weights, published now unless they were before a kill: a new number for old weights
     would make finished rollouts look staler than they are."""
     newest = latest(place.weights)
-    return version if newest is not None and newest.version == version else publish(place, policy)
+    return version if newest is not None and newest.version == version else publish(place, policy, step)
 
 
-def publish(place: Place, policy: Policy) -> int:
-    """Publish the current weights under the next version number (numbers are never used twice, also after a resume)."""
+def publish(place: Place, policy: Policy, step: int) -> int:
+    """Publish the current weights under the next version number (numbers are never used twice, also after a resume). Their
+    digest is written down for a replay."""
     newest = latest(place.weights)
     following = 0 if newest is None else newest.version + 1
     Publisher(place.weights).publish(following, lambda folder: save_checkpoint(policy.model, folder))
-    place.events.write({"who": "trainer", "kind": "publish", "stage": NAME, "version": following})
+    row = {"version": following, "step": step, "digest": digest(policy.model)}
+    place.events.write({"who": "trainer", "kind": "publish", "stage": NAME, **row})
     return following
 
 
-def samples_of(groups: Sequence[Group]) -> list[Sample]:
-    """Advantages r - mean within each group (GLM-5 report, section 3.3); group repair pads by repeating valid members."""
-    repaired = [advantages.repair(group.members, group.size) for group in groups]
-    kept = [members for members in repaired if members is not None]
-    samples: list[Sample] = []
-    for members in kept:
-        scores = [a or 0.0 for a in advantages.agentic([t.reward for t in members])]
-        if any(scores):
-            samples += group_samples(members, scores, len(kept))
-    if not samples and kept:
-        return group_samples(kept[0], [0.0] * len(kept[0]), len(kept))
-    return samples
-
-
-def _loss(config: AgenticConfig, train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT) -> LossOutput:
-    return double_sided(
-        train_BT,
-        rollout_BT,
-        advantages_BT,
-        mask_BT,
-        eps_low=config.eps_low,
-        eps_high=config.eps_high,
-        weights_BT=weights_BT,
-    )
-
-
 def _wait_for_groups(
-    config: AgenticConfig, place: Place, reader: BufferReader, launcher: LocalLauncher, version: int, staleness: int
+    config: AgenticConfig, place: Place, reader: BufferReader, launcher: LocalLauncher, version: int
 ) -> list[Group]:
     """The next batch; raises ComponentError when a component died, UserError when nothing moves for STALL_SECONDS."""
-    groups = reader.take(config.groups, version, staleness)
+    groups = reader.take(config.groups, version, config.staleness_of)
     if groups:
         return groups
     place.events.write({"who": "trainer", "kind": "wait_start", "stage": NAME, "for": "rollouts"})
@@ -207,7 +148,7 @@ def _wait_for_groups(
     while not groups:
         launcher.check()
         time.sleep(POLL_SECONDS)
-        groups = reader.take(config.groups, version, staleness)
+        groups = reader.take(config.groups, version, config.staleness_of)
         counts = reader.ledger.counts()
         if counts != seen:
             last, seen = time.monotonic(), counts

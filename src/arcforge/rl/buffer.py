@@ -14,7 +14,7 @@ holds, no finished trajectory is lost and none is given to the trainer twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,11 +137,11 @@ class BufferReader:
                 self._held[trajectory.rollout_id] = trajectory
             self._enqueue(trajectory.rollout_id)
 
-    def take(self, count: int, version: int, max_staleness: int | None = None) -> list[Group]:
+    def take(self, count: int, version: int, max_staleness: Callable[[str], int] | None = None) -> list[Group]:
         """The `count` groups that finished first, or [] while there are fewer.
 
-        A trajectory is dropped as "stale" when version - oldest version that sampled it > max_staleness (GLM-5 report,
-        section 4.1.2), and the rest of a group as "too_few_valid" when fewer than two members are left.
+        A trajectory is dropped as "stale" when version - oldest version that sampled it > max_staleness(its family) (GLM-5
+        report, section 4.1.2), and the rest of a group as "too_few_valid" when fewer than two members are left.
         """
         self.poll()
         self._drop_unfit(version, max_staleness)
@@ -179,12 +179,14 @@ class BufferReader:
         dispatch = self.ledger.dispatches[group_id]
         return Group(dispatch, [self._held[i] for i in dispatch.rollout_ids if self.ledger.state(i) == "ready"])
 
-    def _drop_unfit(self, version: int, max_staleness: int | None) -> None:
+    def _drop_unfit(self, version: int, max_staleness: Callable[[str], int] | None) -> None:
         waiting = [group_id for group_id in self._queue if group_id not in self._taken]
         if max_staleness is not None:
             members = [t for group_id in waiting for t in self._group(group_id).members]
-            stale = [t.rollout_id for t in members if version - min(t.versions, default=version) > max_staleness]
-            self.drop(stale, "stale")
+            excesses = {
+                t.rollout_id: version - min(t.versions, default=version) - max_staleness(t.family) for t in members
+            }
+            self.drop([rollout_id for rollout_id, excess in excesses.items() if excess > 0], "stale")
         lost = [g for g in waiting if self.ledger.group_state(g) == "lost"]
         self.drop([t.rollout_id for g in lost for t in self._group(g).members], "too_few_valid")
 

@@ -34,18 +34,17 @@ from arcforge.rollout.attempt import attempt
 from arcforge.rollout.record import TrajectoryWriter
 
 TASKS = range(1 << 31)
+ATTEMPT_SECONDS = 120.0
 
 
 class OnPolicyConfig(Config):
-    """prompts per step, group_size attempts at each; context: most tokens of a conversation; timeout: seconds per attempt."""
+    """prompts per step, group_size attempts at each; context: most tokens of a conversation."""
 
     steps: int = 40
     prompts: int = 32
     group_size: int = 8
     lr: float = 1e-3
-    temperature: float = 1.0
     context: int = Field(default=512, ge=64)
-    timeout: float = 120.0
 
 
 @dataclass
@@ -135,8 +134,7 @@ async def _rollouts(config: OnPolicyConfig, stage: Stage, engine: Engine, step: 
                     group_id=group_id,
                     attempt=member,
                     seed=seed,
-                    temperature=config.temperature,
-                    timeout=config.timeout,
+                    timeout=ATTEMPT_SECONDS,
                 )
             )
     done = await asyncio.gather(*pending)

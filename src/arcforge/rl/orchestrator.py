@@ -5,7 +5,9 @@ One loop: follow the published weights -> admit groups -> collect finished rollo
 buffer, not the trainer: the two meet in the buffer's files and in the published weights.
 
     capacity   groups that may still be admitted: (max_staleness + version + 1) * batch - (accepted + running)
-    ratios     the family furthest below its target share of dispatched groups goes next
+    ratios     the family furthest below its target share of groups that are of use goes next: one whose groups fail or go
+               stale is dispatched more often, so that its share of what is trained holds
+    pace       rollouts at once fall while finished batches wait, and rise while the trainer does
     tasks      the n-th dispatch of a family is a pure function of (seed, family, n)
     resume     counters and unfinished members come from the buffer's ledger
 """
@@ -21,21 +23,25 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from arcforge.core.config import Config
-from arcforge.core.errors import BoundaryError, Failure, TaskError, UserError
-from arcforge.core.tasks import Door, Family, Split, Task
+from arcforge.core.errors import BoundaryError, UserError
+from arcforge.core.tasks import Split
 from arcforge.core.trajectory import Trajectory
 from arcforge.launch.heartbeat import Heartbeat
 from arcforge.rl.buffer import BufferWriter
-from arcforge.rl.ledger import Counts, Dispatch
+from arcforge.rl.ledger import Counts, Dispatch, GroupState
+from arcforge.rl.pace import Pace
 from arcforge.rl.publish import Published, latest
+from arcforge.rl.runners import Order, Runner
 
 POLL_SECONDS = 0.05
 DRAIN_SECONDS = 5.0
 SIGNAL_DRAIN_SECONDS = 0.5
 UPDATE_TRIES = 5
+MOST_EXTRA = 2
+"""How many times its share a family is dispatched at most to make up for what fails or goes stale."""
 
 
 class OrchestratorConfig(Config):
@@ -57,7 +63,7 @@ class TaskEntry:
     concurrency: rollouts of this family at once. timeout: seconds per rollout.
     """
 
-    family: Family
+    runner: Runner
     ratio: float = 1.0
     group_size: int = 8
     concurrency: int = 1_000_000
@@ -65,23 +71,6 @@ class TaskEntry:
     temperature: float = 1.0
     split: Split = "train"
     indices: Sequence[int] = field(default_factory=lambda: range(1 << 31))
-
-
-class Attempt(Protocol):
-    """Runs one rollout: `rollout.attempt.attempt`. Failures at a boundary come back inside the trajectory."""
-
-    def __call__(
-        self,
-        task: Task,
-        door: Door,
-        *,
-        rollout_id: str,
-        group_id: str,
-        attempt: int,
-        seed: int,
-        temperature: float,
-        timeout: float,
-    ) -> Awaitable[Trajectory]: ...
 
 
 class TooManyFailures(BoundaryError):
@@ -93,13 +82,13 @@ def capacity(max_staleness: int, version: int, batch: int, accepted: int, runnin
     return (max_staleness + version + 1) * batch - (accepted + running)
 
 
-def choose_family(shares: dict[str, float], dispatched: dict[str, int], open_families: Sequence[str]) -> str | None:
-    """The open family whose dispatched groups fall furthest below its share after one more dispatch; first wins ties.
+def choose_family(shares: dict[str, float], useful: dict[str, int], open_families: Sequence[str]) -> str | None:
+    """The open family whose useful groups fall furthest below its share after one more dispatch; first wins ties.
 
     shares: target shares by family, summing to 1. A family that is not open now catches up when it is open again.
     """
-    total = sum(dispatched.values()) + 1
-    return max(open_families, key=lambda name: shares[name] * total - dispatched.get(name, 0), default=None)
+    total = sum(useful.values()) + 1
+    return max(open_families, key=lambda name: shares[name] * total - useful.get(name, 0), default=None)
 
 
 def choose_index(seed: int, family: str, dispatch: int, indices: Sequence[int]) -> int:
@@ -123,8 +112,6 @@ class MultiTaskOrchestrator:
     def __init__(
         self,
         entries: Sequence[TaskEntry],
-        attempt: Attempt,
-        door: Door,
         buffer: BufferWriter,
         weights: Path,
         config: OrchestratorConfig,
@@ -137,18 +124,19 @@ class MultiTaskOrchestrator:
     ) -> None:
         if not entries or any(entry.ratio <= 0 or entry.group_size < 1 or not entry.indices for entry in entries):
             raise UserError("the orchestrator needs at least one task family; ratios, group sizes and indices above 0")
-        self._entries = {entry.family.name: entry for entry in entries}
+        self._entries = {entry.runner.name: entry for entry in entries}
         if len(self._entries) < len(entries):
             raise UserError("a task family is registered twice; give it one entry with the sum of the ratios")
         total = sum(entry.ratio for entry in entries)
-        self._shares = {entry.family.name: entry.ratio / total for entry in entries}
-        self._attempt, self._door, self._buffer, self._weights, self._config = attempt, door, buffer, weights, config
+        self._shares = {entry.runner.name: entry.ratio / total for entry in entries}
+        self._buffer, self._weights, self._config = buffer, weights, config
         self._stop_file, self._heartbeat, self._base_version = stop_file, Heartbeat(heartbeat), base_version
         self._on_publish, self._observe = on_publish, observe
         self._version, self._stopping, self._waiting, self._failures_in_a_row = -1, False, False, 0
         self._drain_seconds = DRAIN_SECONDS
         self._running: dict[asyncio.Task[Trajectory], str] = {}
         self._dispatched: Counter[str] = Counter(d.family for d in buffer.ledger.dispatches.values())
+        self._pace = Pace(config.concurrency, config.batch)
         self._slots = asyncio.Semaphore(config.concurrency)
         self._family_slots = {name: asyncio.Semaphore(entry.concurrency) for name, entry in self._entries.items()}
 
@@ -210,12 +198,14 @@ class MultiTaskOrchestrator:
         return True
 
     def _admit(self) -> None:
-        while not self._stopped() and len(self._running) < self._config.concurrency:
+        if self._pace.look(self._buffer.ledger.groups("ready"), time.monotonic()):
+            self._event("pace", limit=self._pace.limit)
+        while not self._stopped() and len(self._running) < self._pace.limit:
             blocked = self._capacity() <= 0
             if blocked != self._waiting:
                 self._waiting = blocked
                 self._event("wait_start" if blocked else "wait_end", **{"for": "trainer"})
-            family = None if blocked else choose_family(self._shares, self._dispatched, self._open_families())
+            family = None if blocked else choose_family(self._shares, self._useful(), self._open_families())
             if family is None:
                 return
             self._start_group(self._entries[family])
@@ -229,12 +219,20 @@ class MultiTaskOrchestrator:
         running = ledger.groups("running")
         return capacity(config.max_staleness, version, config.batch, trained + ledger.groups("ready"), running)
 
+    def _useful(self) -> dict[str, int]:
+        """Groups by family that were or may still be trained, but at least 1 / MOST_EXTRA of those dispatched: a family that is
+        broken must not take the places of the others."""
+        ledger = self._buffer.ledger
+        states: tuple[GroupState, ...] = ("running", "ready", "trained")
+        useful = {name: sum(ledger.groups(state, name) for state in states) for name in self._entries}
+        return {name: max(count, self._dispatched[name] // MOST_EXTRA) for name, count in useful.items()}
+
     def _open_families(self) -> list[str]:
         running = Counter(self._running.values())
         return [name for name, entry in self._entries.items() if running[name] < entry.concurrency]
 
     def _start_group(self, entry: TaskEntry) -> None:
-        family, counter = entry.family.name, len(self._buffer.ledger.dispatches)
+        family, counter = entry.runner.name, len(self._buffer.ledger.dispatches)
         group_id = f"{family}-{counter:06d}"
         dispatch = Dispatch(
             counter=counter,
@@ -257,28 +255,21 @@ class MultiTaskOrchestrator:
         """One member. Whatever goes wrong inside becomes its failure and nobody else's."""
         entry, member = self._entries[dispatch.family], dispatch.rollout_ids.index(rollout_id)
         seed = random.Random(f"{self._config.seed}/{rollout_id}").getrandbits(31)
+        order = Order(
+            family=dispatch.family,
+            split=entry.split,
+            index=dispatch.index,
+            rollout_id=rollout_id,
+            group_id=dispatch.group_id,
+            attempt=member,
+            seed=seed,
+            temperature=entry.temperature,
+            timeout=entry.timeout,
+        )
         # The family's slot first: rollouts that wait for a narrow family must not hold the common ones.
         async with self._family_slots[dispatch.family], self._slots:
-            started, task_id = time.time(), f"{dispatch.family}/{dispatch.index}"
-            version = self._version
-            try:
-                task = entry.family.task(entry.split, dispatch.index)
-                task_id = task.task_id
-                # The attempt ends itself at its timeout; this one is for an attempt that does not.
-                async with asyncio.timeout(2 * entry.timeout + 1):
-                    trajectory = await self._attempt(
-                        task,
-                        self._door,
-                        rollout_id=rollout_id,
-                        group_id=dispatch.group_id,
-                        attempt=member,
-                        seed=seed,
-                        temperature=entry.temperature,
-                        timeout=entry.timeout,
-                    )
-            except Exception as error:
-                failure = error.failure() if isinstance(error, BoundaryError) else _unexpected(error)
-                trajectory = Trajectory(rollout_id=rollout_id, family="", task_id=task_id, failure=failure)
+            started, version = time.time(), self._version
+            trajectory = await entry.runner.run(order)
             update = {"rollout_id": rollout_id, "group_id": dispatch.group_id, "family": dispatch.family}
             times = {"started": trajectory.started or started, "finished": trajectory.finished or time.time()}
             numbers = {"attempt": member, "seed": seed, "dispatched_version": version}
@@ -325,10 +316,3 @@ class MultiTaskOrchestrator:
     def _event(self, kind: str, **values: Any) -> None:
         if self._observe is not None:
             self._observe({"who": "orchestrator", "kind": kind, **values})
-
-
-def _unexpected(error: Exception) -> Failure:
-    """A defect of a task is that task's failure; the run and the other families go on."""
-    if isinstance(error, TimeoutError):
-        return Failure(boundary="timeout", reason="the attempt did not end at its timeout")
-    return TaskError(repr(error)).failure()

@@ -18,7 +18,7 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from arcforge.core.errors import UserError
+from arcforge.launch.limits import raise_open_files
 from arcforge.serve.http import ClientLeft, as_problem, problem
 from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.router_control import CONTROL, METHODS, FanOut
@@ -175,20 +176,11 @@ def route(
 ) -> None:
     """Route until SIGTERM or SIGINT; then `grace` seconds for open requests. UserError for a bad worker, port or host."""
     app = build_router(workers, options, prefill)
-    _allow_many_connections()
+    raise_open_files()
     sock = bind(host, port)
     url = f"http://{host}:{sock.getsockname()[1]}"
     running = server(app, None, lambda: print(f"ready {url}", flush=True), grace)
     asyncio.run(_until_signalled(running, sock))
-
-
-def _allow_many_connections() -> None:
-    """Two open files per request; the usual soft limit of 1,024 would end at 500 requests."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _until_signalled(running: Server, sock: socket.socket) -> None:

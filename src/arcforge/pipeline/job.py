@@ -1,0 +1,44 @@
+"""What the processes of a stage's rollouts need to know: one file, read by the orchestrator and by every task worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arcforge.core.messages import Value
+
+
+class FamilyShare(Value):
+    """One registered family: its ratio among the groups, its group size, timeout in seconds and rollouts at once."""
+
+    name: str
+    ratio: float = 1.0
+    group_size: int = 8
+    timeout: float = 120.0
+    concurrency: int = 1_000_000
+
+
+class Job(Value):
+    """The families, the engines' addresses, the buffer, the published weights and the orchestrator's numbers. Paths are
+    absolute."""
+
+    stage: str
+    families: tuple[FamilyShare, ...]
+    engine_urls: tuple[str, ...]
+    tokenizer: Path
+    buffer: Path
+    weights: Path
+    folder: Path
+    events: Path
+    context: int
+    batch: int
+    max_staleness: int
+    concurrency: int
+    base_version: int
+    seed: int
+
+    def address_file(self, family: str) -> Path:
+        """Where a family's worker says where it listens."""
+        return self.folder / f"task-{family}.address"
+
+    def heartbeat(self, name: str) -> Path:
+        return self.folder / f"{name}.heartbeat"

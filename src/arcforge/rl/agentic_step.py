@@ -1,0 +1,121 @@
+"""One step of the agentic trainer: from finished groups to the next weights, a function of nothing else but the step's number.
+
+The running trainer (`asynchronous`) and the replay of a run (`replay`) take their steps here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field, model_validator
+
+from arcforge.core.config import Config
+from arcforge.optim.schedule import linear
+from arcforge.rl import advantages
+from arcforge.rl.buffer import Group
+from arcforge.rl.losses import LossName, LossOutput, check_loss, double_sided
+from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Policy, Update
+from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
+
+
+class TaskConfig(Config):
+    """A task family of the stage (a name of `envs.registry`). ratio: its part of the groups, relative to the others.
+    timeout: seconds per rollout. concurrency: its rollouts at once. 0 in group_size, concurrency and max_staleness is the
+    stage's value. loss: of its tokens."""
+
+    name: str = "swe"
+    ratio: float = Field(default=1.0, gt=0)
+    group_size: int = Field(default=0, ge=0)
+    timeout: float = Field(default=120.0, gt=0)
+    concurrency: int = Field(default=0, ge=0)
+    max_staleness: int = Field(default=0, ge=0)
+    loss: LossName = "double_sided"
+
+
+class AgenticConfig(Config):
+    """tasks: the families, each with its limits. groups of group_size per update. eps_low, eps_high: f is zero outside
+    (1 - eps_low, 1 + eps_high). max_staleness: versions a token may lag behind (tau). engines: processes of one thread, over
+    which rollouts are spread. trainer_threads: of this process while it trains. reset_optimizer: forget the moments after each
+    publication (the report's rule). synchronous: a barrier between rollouts and updates with the same placement, for
+    comparison."""
+
+    tasks: tuple[TaskConfig, ...] = Field(default=(TaskConfig(),), min_length=1)
+    steps: int = 60
+    groups: int = 16
+    group_size: int = 8
+    lr: float = 1e-3
+    eps_low: float = 0.8
+    eps_high: float = 3.0
+    max_staleness: int = Field(default=2, ge=1)
+    publish_every: int = Field(default=1, ge=1)
+    reset_optimizer: bool = False
+    concurrency: int = 128
+    engines: int = Field(default=2, ge=1)
+    trainer_threads: int = Field(default=1, ge=1)
+    context: int = 512
+    synchronous: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> AgenticConfig:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError("a family has two entries in tasks; give it one with the sum of the ratios")
+        for task in self.tasks:
+            check_loss(task.loss, asynchronous=True)
+        return self
+
+    def staleness_of(self, family: str) -> int:
+        """Versions that a rollout of the family may lag behind."""
+        if self.synchronous:
+            return 0
+        task = next((task for task in self.tasks if task.name == family), None)
+        return task.max_staleness or self.max_staleness if task is not None else self.max_staleness
+
+
+def advance(
+    config: AgenticConfig, policy: Policy, groups: Sequence[Group], step: int, pad_id: int
+) -> tuple[Batch, Update]:
+    """Update the policy in place by step number `step`, from 0. groups: in the order in which they were taken."""
+    batch = build_batch(samples_of(groups), max(config.context, ROW_TOKENS), pad_id, "token_mean")
+    scale = linear(step, config.steps, 1.0, LAST_LR)
+    update = policy.update(batch, batch.advantages, lambda *tensors: _loss(config, *tensors), scale)
+    if config.reset_optimizer and (step + 1) % config.publish_every == 0:
+        policy.optimizer.reset_state()
+    return batch, update
+
+
+def digest(model: torch.nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, by name: equal exactly where every bit is."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def samples_of(groups: Sequence[Group]) -> list[Sample]:
+    """Advantages r - mean within each group (GLM-5 report, section 3.3); group repair pads by repeating valid members."""
+    repaired = [advantages.repair(group.members, group.size) for group in groups]
+    kept = [members for members in repaired if members is not None]
+    samples: list[Sample] = []
+    for members in kept:
+        scores = [a or 0.0 for a in advantages.agentic([t.reward for t in members])]
+        if any(scores):
+            samples += group_samples(members, scores, len(kept))
+    if not samples and kept:
+        return group_samples(kept[0], [0.0] * len(kept[0]), len(kept))
+    return samples
+
+
+def _loss(config: AgenticConfig, train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT) -> LossOutput:
+    return double_sided(
+        train_BT,
+        rollout_BT,
+        advantages_BT,
+        mask_BT,
+        eps_low=config.eps_low,
+        eps_high=config.eps_high,
+        weights_BT=weights_BT,
+    )

@@ -1,0 +1,81 @@
+"""Kills at random moments of agentic RL: trainer, engine or orchestrator. The same command goes on; no finished rollout is lost,
+none is trained twice, and what was trained can be replayed to the bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_resume import rollouts
+from tinyrun import ARCFORGE, command_of, descendants
+
+from arcforge.rl.appendlog import RowTail
+from arcforge.rl.buffer import BufferFiles, read_ledger
+from arcforge.rl.replay import commits
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched through /proc")
+
+MODULES = {"engine": "arcforge.serve.main", "orchestrator": "arcforge.pipeline.rollout_worker"}
+LONGEST_LIFE = 3.0  # seconds between the orchestrator's start and the kill
+
+
+def process_of(run, part):
+    found = [pid for pid in descendants(run.process.pid) if MODULES[part] in command_of(pid)]
+    return found[0] if found else None
+
+
+def one_life(run, part, seconds):
+    """Start, wait until all parts are there and then `seconds`, kill one part, and see that nothing of the run is left."""
+    run.start().until(lambda: process_of(run, "orchestrator") is not None)
+    time.sleep(seconds)
+    if part == "trainer":
+        run.kill()
+        return
+    os.kill(process_of(run, part), signal.SIGKILL)
+    assert run.process.wait(60) == 2, run.log.read_text()
+    last = run.log.read_text().splitlines()[-1]
+    assert "ended with code -9" in last and "the same command continues" in last
+
+
+def check(run, finished):
+    """The books after a life; the rollouts written down by now."""
+    ids, books = rollouts(run), read_ledger(run.folder / "trajectories", "agentic_rl")
+    counts = books.counts()
+    assert counts.balanced and not counts.failed and set(counts.dropped) <= {"stale", "too_few_valid"}, counts
+    assert len(ids) == len(set(ids)) and finished <= set(ids)
+    rows = RowTail(BufferFiles(run.folder / "trajectories", "agentic_rl").consumed).poll()
+    trained = [rollout_id for step in commits(rows).values() for rollout_id in step]
+    assert len(trained) == len(set(trained)) == counts.trained and set(trained) <= set(ids)
+    return set(ids)
+
+
+def chaos(run, kills, seed):
+    rng, finished = random.Random(seed), set()
+    parts = ["trainer", "engine", "orchestrator"]
+    for number in range(kills):
+        part = parts[number] if number < len(parts) else rng.choice(parts)
+        one_life(run, part, rng.uniform(0, LONGEST_LIFE))
+        assert "Traceback" not in run.log.read_text()
+        finished = check(run, finished)
+    assert len(commits(RowTail(BufferFiles(run.folder / "trajectories", "agentic_rl").consumed).poll())) > 2
+    command = [*ARCFORGE, "rl", "replay", str(run.folder)]
+    told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0 and "every bit equal" in told.stdout, told.stderr
+
+
+def endless(copy_of_reference):
+    run = copy_of_reference()
+    run.overrides = ("agentic_rl.steps=10000",)
+    return run
+
+
+def test_five_kills(copy_of_reference):
+    chaos(endless(copy_of_reference), kills=5, seed=1)
+
+
+@pytest.mark.slow
+def test_thirty_kills(copy_of_reference):
+    chaos(endless(copy_of_reference), kills=30, seed=2)

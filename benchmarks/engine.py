@@ -65,6 +65,7 @@ FEWER = {1: 2, 8: 8, 32: 32}
 SPARSE_AT, SPARSE_TOPK = 32, 64
 FIRST_TURN, ANSWER, SECOND_TURN = 512, 64, 32
 DRAFTS = range(5)
+PARTS = ("throughput", "second-turn", "speculation", "vllm")
 MODES = {"sampled at 0.8": 0.8, "greedy": 0.0}
 PIECE = 128
 CHECKPOINT = Path("runs/laptop/stages/09-distill/checkpoint")
@@ -218,18 +219,25 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["1M", "20M"])
     parser.add_argument("--repeats", type=int, default=3, help="counted repeats of each measurement")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--checkpoint", type=Path, help=f"a trained model with an MTP layer (default: {CHECKPOINT})")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        help=f"a trained model with an MTP layer, for speculation (default: {CHECKPOINT}, which `make demo` makes)",
+    )
     parser.add_argument("--vllm", metavar="PYTHON", help="interpreter of an environment that has vLLM's CPU build")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="the tables to make")
     parser.add_argument("--out", type=Path, help="write the figures as JSON too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     found: dict[str, Any] = {"threads": arguments.threads, "repeats": arguments.repeats}
-    found["throughput"] = [row for size in arguments.sizes for row in throughput(size, arguments.repeats)]
-    found["second_turn"] = [second_turn(size) for size in arguments.sizes]
+    if "throughput" in arguments.only:
+        found["throughput"] = [row for size in arguments.sizes for row in throughput(size, arguments.repeats)]
+    if "second-turn" in arguments.only:
+        found["second_turn"] = [second_turn(size) for size in arguments.sizes]
     checkpoint = arguments.checkpoint or CHECKPOINT
-    if arguments.checkpoint or checkpoint.exists():
+    if "speculation" in arguments.only and (arguments.checkpoint or checkpoint.exists()):
         found["speculation"] = speculation(checkpoint, arguments.repeats)
-    if arguments.vllm:
+    if "vllm" in arguments.only and arguments.vllm:
         found["vllm"] = beside_vllm(arguments.vllm, arguments.threads, arguments.repeats)
     show(found)
     if arguments.out:
@@ -238,14 +246,13 @@ def main() -> None:
 
 def show(found: dict[str, Any]) -> None:
     print(f"\n{found['threads']} threads, float32, medians of {found['repeats']}")
-    print(f"\noutput tokens per second, prompts and outputs up to {LONGEST}\n\n{throughput_table(found['throughput'])}")
-    print(f"\ntime to first token of a second turn\n\n{turn_table(found['second_turn'])}")
+    if "throughput" in found:
+        rows = throughput_table(found["throughput"])
+        print(f"\noutput tokens per second, prompts and outputs up to {LONGEST}\n\n{rows}")
+    if "second_turn" in found:
+        print(f"\ntime to first token of a second turn\n\n{turn_table(found['second_turn'])}")
     if "speculation" in found:
         print(f"\nspeculation, acceptance length = 1 + accepted / drafts\n\n{speculation_table(found['speculation'])}")
-    else:
-        print(
-            "\nno speculation: a trained checkpoint is needed, which `make demo` makes; or name one with --checkpoint"
-        )
     if "vllm" in found:
         print(f"\nbeside vLLM {found['vllm']['about']}\n\n{throughput_table(found['vllm']['rows'])}")
 

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
+import tomli_w
 from test_resume import rollouts
 from tinyrun import ARCFORGE, command_of, descendants
 
@@ -19,7 +21,7 @@ from arcforge.rl.replay import commits
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched through /proc")
 
 MODULES = {"engine": "arcforge.serve.main", "orchestrator": "arcforge.pipeline.rollout_worker"}
-LONGEST_LIFE = 3.0  # seconds between the orchestrator's start and the kill
+LONGEST_LIFE = 2.0  # seconds between a moment and the kill
 
 
 def process_of(run, part):
@@ -27,9 +29,20 @@ def process_of(run, part):
     return found[0] if found else None
 
 
-def one_life(run, part, seconds):
-    """Start, wait until all parts are there and then `seconds`, kill one part, and see that nothing of the run is left."""
-    run.start().until(lambda: process_of(run, "orchestrator") is not None)
+def written(run):
+    """Rows that the trainer wrote."""
+    return RowTail(BufferFiles(run.folder / "trajectories", "agentic_rl").consumed).poll()
+
+
+def one_life(run, part, moment, seconds):
+    """Start, wait until the run has come to a moment and then `seconds`, kill one part, and see that nothing is left."""
+    steps, ids = len(written(run)), len(rollouts(run))
+    reached = {
+        "started": lambda: process_of(run, "orchestrator") is not None,
+        "rollout": lambda: len(rollouts(run)) > ids,
+        "step": lambda: len(written(run)) > steps,
+    }[moment]
+    run.start().until(reached)
     time.sleep(seconds)
     if part == "trainer":
         run.kill()
@@ -46,29 +59,34 @@ def check(run, finished):
     counts = books.counts()
     assert counts.balanced and not counts.failed and set(counts.dropped) <= {"stale", "too_few_valid"}, counts
     assert len(ids) == len(set(ids)) and finished <= set(ids)
-    rows = RowTail(BufferFiles(run.folder / "trajectories", "agentic_rl").consumed).poll()
-    trained = [rollout_id for step in commits(rows).values() for rollout_id in step]
+    trained = [rollout_id for step in commits(written(run)).values() for rollout_id in step]
     assert len(trained) == len(set(trained)) == counts.trained and set(trained) <= set(ids)
     return set(ids)
 
 
 def chaos(run, kills, seed):
     rng, finished = random.Random(seed), set()
-    parts = ["trainer", "engine", "orchestrator"]
+    parts, moments = ["trainer", "engine", "orchestrator"], ["step", "rollout", "step", "started"]
     for number in range(kills):
         part = parts[number] if number < len(parts) else rng.choice(parts)
-        one_life(run, part, rng.uniform(0, LONGEST_LIFE))
+        one_life(run, part, moments[number % len(moments)], rng.uniform(0, LONGEST_LIFE))
         assert "Traceback" not in run.log.read_text()
         finished = check(run, finished)
-    assert len(commits(RowTail(BufferFiles(run.folder / "trajectories", "agentic_rl").consumed).poll())) > 2
+    assert len(commits(written(run))) > 1
     command = [*ARCFORGE, "rl", "replay", str(run.folder)]
     told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     assert told.returncode == 0 and "every bit equal" in told.stdout, told.stderr
 
 
 def endless(copy_of_reference):
-    run = copy_of_reference()
-    run.overrides = ("agentic_rl.steps=10000",)
+    """A run whose agentic stage outlives every test."""
+    run, steps = copy_of_reference(), 10_000
+    run.overrides = (f"agentic_rl.steps={steps}",)
+    config = run.folder / "config.toml"
+    values = tomllib.loads(config.read_text())
+    values["agentic_rl"]["steps"] = steps
+    values["run"]["folder"] = str(run.folder)
+    config.write_text(tomli_w.dumps(values))
     return run
 
 

@@ -37,3 +37,13 @@ def test_repair_pads_a_group_that_is_more_than_half_valid_and_drops_the_rest():
     assert repair(["a", "b"], 4) is None
     assert repair(["a", "b"], 2) == ["a", "b"]
     assert repair([], 0) is None
+
+
+@given(st.lists(st.integers(), unique=True, max_size=9), st.integers(0, 9))
+def test_a_repaired_group_is_full_and_repeats_every_valid_member_alike(valid, size):
+    valid = valid[:size]
+    found = repair(valid, size)
+    assert (found is None) == (len(valid) <= size / 2)
+    if found is not None:
+        copies = [found.count(member) for member in valid]
+        assert len(found) == size == sum(copies) and max(copies) - min(copies) <= 1

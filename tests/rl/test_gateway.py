@@ -143,6 +143,47 @@ def test_ids_of_calls_and_loss_marks_are_not_history():
     assert [(s.trained, s.mask_reason) for s in spans if s.source == "model"] == [(False, "error"), (True, "")]
 
 
+@pytest.mark.parametrize("kept", [None, ""])
+def test_reasoning_that_is_not_sent_back_stays_in_the_record(kept):
+    talk = Talk([CALL, CALL, ANSWER, ANSWER])
+    talk.send()
+    first, talk.messages[2] = talk.messages[2], talk.messages[2].model_copy(update={"reasoning": None})
+    talk.send(tool("4"))
+    talk.messages[2] = first  # sent after all
+    talk.send(tool("5"))
+    assert talk.engine.prompts[2][: len(talk.engine.prompts[1])] == talk.engine.prompts[1]
+    forgetful = [m.model_copy(update={"reasoning": kept}) if m.role == "assistant" else m for m in talk.messages]
+    talk.send(Message(role="user", content="now"), messages=forgetful)
+    first_fork, second = talk.close()
+    assert flat(first_fork) == talk.engine.prompts[2] + ANSWER
+    assert second[0].mask_reason == "thinking", "the record still knows what a user turn strips"
+
+
+def test_other_reasoning_than_the_model_s_is_drift():
+    talk = Talk([CALL, ANSWER])
+    talk.send()
+    talk.messages[2] = talk.messages[2].model_copy(update={"reasoning": "think of the answer"})
+    talk.send(tool("4"))
+    assert talk.close()[1][0].mask_reason == "drift"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "forks"), [({"a": 2, "b": {"c": [1.0, 2]}}, 1), ({"a": 3, "b": {"c": [1, 2]}}, 2), ({"a": True}, 2)]
+)
+def test_arguments_in_another_order_or_with_whole_numbers_written_otherwise_are_the_same(arguments, forks):
+    """As JavaScript sends them back."""
+    calling = turn("</think>", "<tool_call>", "add", "<arg_key>", "b", "</arg_key>", "<arg_value>", '{"c": [1, 2.0]}')
+    calling += turn("</arg_value>", "<arg_key>", "a", "</arg_key>", "<arg_value>", "2", "</arg_value>", "</tool_call>")
+    talk = Talk([[*calling, TOKENIZER.id("<|observation|>")], ANSWER])
+    talk.send()
+    (call,) = talk.messages[2].tool_calls
+    assert list(call.arguments) == ["b", "a"]
+    call = call.model_copy(update={"arguments": arguments})
+    talk.messages[2] = talk.messages[2].model_copy(update={"tool_calls": (call,)})
+    talk.send(tool("4"))
+    assert len(talk.close()) == forks
+
+
 def test_a_new_user_turn_strips_reasoning_by_a_fork_unless_it_is_preserved():
     for preserved in (False, True):
         talk = Talk([ANSWER, ANSWER], thinking=Thinking(preserved=preserved))

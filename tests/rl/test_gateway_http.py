@@ -8,6 +8,8 @@ import anthropic
 import httpx
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.clients.scripted import ScriptedTokenEngine
@@ -15,7 +17,11 @@ from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import Message, Sampling, Thinking, ToolSpec
 from arcforge.core.protocols import CompletionRequest
 from arcforge.rl.gateway import Gateway
+from arcforge.rl.gateway_answers import as_completion, as_message
 from arcforge.rl.gateway_http import serve
+from arcforge.serve.chat_schema import ChatBody
+from arcforge.serve.http import encoded
+from arcforge.serve.messages_schema import MessagesBody
 
 TOKENIZER = Tokenizer.train(["be brief what is two and three the answer is now add think of it"] * 4, 320)
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -92,33 +98,28 @@ def flat(spans):
     return [i for span in spans for i in span["ids"]]
 
 
-def ours(*turns):
+async def ours(*turns):
     """What the gateway records of an agent of our own that holds the same conversation."""
-
-    async def hold():
-        left = list(turns)
-        gateway = Gateway(ScriptedTokenEngine(lambda prompt, sampling: left.pop(0), version=4), TOKENIZER, 2000)
-        gateway.open("r0")
-        messages = [Message(role=m["role"], content=m["content"]) for m in OPENING]
-        while left:
-            request = CompletionRequest(
-                messages=tuple(messages),
-                tools=(ToolSpec(name="add", parameters=PARAMETERS),),
-                thinking=Thinking(),
-                sampling=Sampling(max_tokens=100),
-                session="r0",
-            )
-            messages.append((await gateway.complete(request)).message)
-            messages.append(Message(role="tool", content="5"))
-        return [[span.model_dump() for span in fork] for fork in gateway.close("r0")]
-
-    return asyncio.run(hold())
+    left = list(turns)
+    gateway = Gateway(ScriptedTokenEngine(lambda prompt, sampling: left.pop(0), version=4), TOKENIZER, 2000)
+    gateway.open("r0")
+    messages = [Message(role=m["role"], content=m["content"]) for m in OPENING]
+    while left:
+        request = CompletionRequest(
+            messages=tuple(messages),
+            tools=(ToolSpec(name="add", parameters=PARAMETERS),),
+            thinking=Thinking(),
+            sampling=Sampling(max_tokens=100),
+            session="r0",
+        )
+        messages += [(await gateway.complete(request)).message, Message(role="tool", content="5")]
+    return [[span.model_dump() for span in fork] for fork in gateway.close("r0")]
 
 
 REASONING = {
     "as the SDK's object": lambda message: message,
     "as reasoning_content": lambda message: as_dict(message, reasoning_content=message.reasoning),
-    "left out": lambda message: as_dict(message),
+    "left out": lambda message: as_dict(message, name="planner"),
     "empty": lambda message: as_dict(message, reasoning_content=""),
 }
 
@@ -146,7 +147,7 @@ def test_openai_an_agent_with_tools_is_recorded_like_one_of_ours(sent_back, stre
             assert last.usage.completion_tokens == len(ANSWER)
             assert last.usage.completion_tokens_details.reasoning_tokens == len(turn("it is"))
             forks = await talk.forks()
-        assert forks == ours(CALL, CALL, ANSWER)
+        assert forks == await ours(CALL, CALL, ANSWER)
         assert len(forks) == 1 and flat(forks[0]) == talk.engine.prompts[2] + ANSWER
 
     async def whole(talk, messages):
@@ -158,13 +159,13 @@ def test_openai_an_agent_with_tools_is_recorded_like_one_of_ours(sent_back, stre
         chunks = [c async for c in await talk.ask(messages, stream=True, stream_options={"include_usage": True})]
         deltas = [c.choices[0].delta for c in chunks if c.choices]
         assert chunks[-2].choices[0].finish_reason == "tool_calls" and chunks[-1].usage.completion_tokens == len(CALL)
-        message = openai.types.chat.ChatCompletionMessage.model_construct(
-            role="assistant",
-            content="".join(d.content or "" for d in deltas),
-            tool_calls=[call for d in deltas for call in d.tool_calls or ()],
-        )
-        message.reasoning = "".join(getattr(d, "reasoning", None) or "" for d in deltas)
-        return message
+        message = {
+            "role": "assistant",
+            "content": "".join(d.content or "" for d in deltas),
+            "reasoning": "".join(getattr(d, "reasoning", None) or "" for d in deltas),
+            "tool_calls": [call.model_dump() for d in deltas for call in d.tool_calls or ()],
+        }
+        return openai.types.chat.ChatCompletionMessage.model_validate(message)
 
     asyncio.run(agent())
 
@@ -187,7 +188,7 @@ def test_anthropic_an_agent_with_tools_is_recorded_like_one_of_ours(thinking_sen
             assert last.stop_reason == "end_turn" and last.content[-1].text == "the answer is 5"
             assert last.usage.input_tokens == len(talk.engine.prompts[2]) and last.model == "claude-x"
             forks = await talk.forks()
-        assert forks == ours(CALL, CALL, ANSWER)
+        assert forks == await ours(CALL, CALL, ANSWER)
 
     async def answered(talk, messages):
         if not stream:
@@ -204,6 +205,50 @@ def test_anthropic_an_agent_with_tools_is_recorded_like_one_of_ours(thinking_sen
             return await events.get_final_message()
 
     asyncio.run(agent())
+
+
+PIECES = [[i] for i in TOKENIZER.control.values()] + [
+    turn(word) for word in ("add", "a", "2", '{"b": [1.0, NaN]}', " ")
+]
+PIECES += [CALL, ANSWER, [7, 200, 255]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8), st.booleans())
+def test_whatever_the_model_says_comes_back_as_the_same_turn(pieces, kept):
+    """Through either API's JSON and back: a turn, malformed or not, never forks when an agent merely repeats it."""
+    sampled = [i for piece in pieces for i in piece]
+
+    async def hold(body, told, follow):
+        left = [sampled, ANSWER]
+        gateway = Gateway(ScriptedTokenEngine(lambda prompt, sampling: left.pop(0)), TOKENIZER, 2000)
+        session = gateway.open("r")
+        for _ in range(2):
+            asked = parsed(body).turn(TOKENIZER)
+            request = CompletionRequest(messages=asked.messages, tools=asked.tools, thinking=asked.thinking)
+            answer = json.loads(encoded(told(await session.sample(request), parsed(body))))
+            body = {**body, "messages": [*body["messages"], *follow(answer)]}
+        return gateway.close("r")
+
+    def parsed(body):
+        return (MessagesBody if "max_tokens" in body else ChatBody).model_validate(body)
+
+    def follow_openai(answer):
+        message = answer["choices"][0]["message"]
+        message = message if kept else {k: v for k, v in message.items() if not k.startswith("reasoning")}
+        return [message, {"role": "tool", "content": "5", "tool_call_id": "x"}]
+
+    def follow_anthropic(answer):
+        blocks = [block for block in answer["content"] if kept or block["type"] != "thinking"]
+        result = {"type": "tool_result", "tool_use_id": "x", "content": "5"}
+        return [{"role": "assistant", "content": blocks}, {"role": "user", "content": [result]}]
+
+    body = {"messages": OPENING, "tools": [OPENAI_TOOL]}
+    told = lambda sampled, body: as_completion(sampled, body, {}, TOKENIZER)  # noqa: E731
+    assert len(asyncio.run(hold(body, told, follow_openai))) == 1
+    claude = {"messages": [{"role": "user", "content": USER}], "tools": [ANTHROPIC_TOOL], "max_tokens": 100}
+    claude["thinking"] = {"type": "enabled"}
+    assert len(asyncio.run(hold(claude, lambda sampled, body: as_message(sampled, "x"), follow_anthropic))) == 1
 
 
 def test_an_agent_that_changes_its_history_forks_with_the_reason():
@@ -273,7 +318,7 @@ def test_the_owner_decides_how_turns_are_sampled_and_whether_they_think():
         async with rollout(fixed=fixed, engine=ScriptedTokenEngine(answer)) as talk:
             said = (await talk.ask(OPENING, temperature=0, max_tokens=7)).choices[0].message
             assert said.content == "the answer" and said.reasoning is None
-            await talk.ask_claude([{"role": "user", "content": "now"}], temperature=0)
+            await talk.ask_claude([{"role": "user", "content": "now"}], extra_body={"temperature": 0})
             unknown = await talk.http.post("/rollouts/r1", json={"temprature": 1})
             assert unknown.status_code == 400 and "temprature" in unknown.json()["error"]["message"]
         assert [(s.temperature, s.top_p, s.seed, s.max_tokens) for s in asked] == [(0.7, 0.9, 5, 7), (0.7, 0.9, 5, 100)]
@@ -315,26 +360,29 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("asked", REFUSED)
-def test_openai_what_cannot_be_recorded_is_refused(asked):
+def test_openai_what_cannot_be_recorded_is_refused():
     async def agent():
         async with rollout() as talk:
-            with pytest.raises(openai.BadRequestError) as refused:
-                await talk.ask(**{"messages": OPENING, **asked})
-            assert refused.value.body["type"] == "invalid_request_error" and refused.value.body["message"]
+            for asked in REFUSED:
+                with pytest.raises(openai.BadRequestError) as refused:
+                    await talk.ask(**{"messages": OPENING, **asked})
+                assert refused.value.body["type"] == "invalid_request_error" and refused.value.body["message"]
             assert await talk.forks() == [] and not talk.engine.prompts
 
     asyncio.run(agent())
 
 
-@pytest.mark.parametrize("asked", [{"stop_sequences": ["x"]}, {"tool_choice": {"type": "any"}}, {"top_k": 5}])
-def test_anthropic_what_cannot_be_recorded_is_refused(asked):
+def test_anthropic_what_cannot_be_recorded_is_refused():
+    refusable = [{"stop_sequences": ["x"]}, {"tool_choice": {"type": "any"}}, {"extra_body": {"top_k": 5}}]
+
     async def agent():
         async with rollout() as talk:
-            with pytest.raises(anthropic.BadRequestError) as refused:
-                await talk.ask_claude([{"role": "user", "content": USER}], **asked)
-            assert refused.value.body["type"] == "error"
-            assert refused.value.body["error"]["type"] == "invalid_request_error"
+            for asked in [*refusable, {"messages": [{"role": "nobody", "content": ""}]}]:
+                with pytest.raises(anthropic.BadRequestError) as refused:
+                    await talk.ask_claude(**{"messages": [{"role": "user", "content": USER}], **asked})
+                assert refused.value.body["type"] == "error"
+                assert refused.value.body["error"]["type"] == "invalid_request_error"
+            assert await talk.forks() == [] and not talk.engine.prompts
 
     asyncio.run(agent())
 

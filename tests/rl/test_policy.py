@@ -10,7 +10,6 @@ from tiny_model import CONFIG
 from arcforge.core.errors import UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
 from arcforge.model.initialise import new_model
-from arcforge.rl import policy as policy_module
 from arcforge.rl.losses import double_sided, grpo_icepop
 from arcforge.rl.policy import Policy
 from arcforge.rl.samples import Sample, build_batch, group_samples
@@ -90,15 +89,14 @@ def seen_gradient(policy: Policy, name: str, norm: float) -> torch.Tensor:
     [(icepop, lambda r: 1 / BETA <= r <= BETA), (asynchronous, lambda r: 0.2 < r < 4.0)],
     ids=["icepop", "double_sided"],
 )
-def test_the_gradient_is_that_of_sequences_one_by_one(monkeypatch, micro_tokens, loss, kept):
+def test_the_gradient_is_that_of_sequences_one_by_one(micro_tokens, loss, kept):
     """Packed behind shared prompts, in one forward or several."""
-    monkeypatch.setattr(policy_module, "MICRO_TOKENS", micro_tokens)
     rollouts = samples(new_model(CONFIG, seed=0).eval())
     expected, ratios = reference_gradients(new_model(CONFIG, seed=0).eval(), rollouts, kept)
     assert 0.02 < np.mean([not kept(r) for r in ratios]) < 0.5
     batch = build_batch(rollouts, 60, 0)
     assert len(batch.rows) > 2 and max(batch.shared) > 0
-    policy = Policy(new_model(CONFIG, seed=0), lr=1e-3)
+    policy = Policy(new_model(CONFIG, seed=0), lr=1e-3, micro_tokens=micro_tokens)
     update = policy.update(batch, batch.advantages, loss)
     assert sorted(update.ratios.tolist()) == pytest.approx(sorted(ratios), rel=1e-3)
     assert update.metrics["ratio_mean"] == pytest.approx(np.mean(ratios), rel=1e-3)
@@ -110,6 +108,44 @@ def test_the_gradient_is_that_of_sequences_one_by_one(monkeypatch, micro_tokens,
     assert set(policy.optimizer.state) == trunk
     norm = sum(float(expected[name].square().sum()) for name in trunk) ** 0.5
     assert update.metrics["grad_norm"] == pytest.approx(norm, rel=1e-3)
+
+
+def test_what_a_step_saw_is_told_token_by_token():
+    """Every trained token of every sample, found again through the update's own index."""
+    model = new_model(CONFIG, seed=0).eval()
+    rollouts = samples(model)
+    for number, sample in enumerate(rollouts):
+        sample.versions[sample.mask] = number % 3 + np.arange(sample.mask.sum()) % 2
+    expected = [alone(model, sample.ids.tolist()).detach().numpy()[sample.mask[1:]] for sample in rollouts]
+    batch = build_batch(rollouts, 60, 0)
+    update = Policy(model, lr=1e-3, micro_tokens=120).update(batch, batch.advantages, asynchronous)
+    assert update.samples.dtype == update.versions.dtype == np.int32
+    for number, (sample, logprobs) in enumerate(zip(rollouts, expected, strict=True)):
+        mine = update.samples == number
+        ratios = np.exp(logprobs - sample.logprobs[sample.mask])
+        np.testing.assert_allclose(update.train_logprobs[mine], logprobs, atol=1e-5)
+        np.testing.assert_allclose(update.ratios[mine], ratios, rtol=1e-4)
+        np.testing.assert_array_equal(update.kept[mine], (ratios > 0.2) & (ratios < 4))
+        np.testing.assert_array_equal(update.versions[mine], sample.versions[sample.mask])
+    assert update.metrics["clipped_share"] == pytest.approx(1 - update.kept.mean())
+
+
+def test_neither_gradient_nor_metrics_depend_on_the_split():
+    """The indexers' own loss included."""
+    rollouts = samples(new_model(CONFIG, seed=0).eval())
+    batch = build_batch(rollouts, 60, 0)
+    seen = {}
+    for micro_tokens in (8192, 1):
+        policy = Policy(new_model(CONFIG, seed=0), 1e-3, freeze_indexer=False, micro_tokens=micro_tokens)
+        update = policy.update(batch, batch.advantages, icepop)
+        norm = update.metrics["grad_norm"]
+        seen[micro_tokens] = update.metrics, {n: seen_gradient(policy, n, norm) for n in policy.optimizer.state}
+    (metrics, whole), (other, split) = seen.values()
+    assert other == pytest.approx(metrics, rel=1e-4, abs=1e-6)
+    indexers = [name for name in whole if policy.specs[name].group == "indexer"]
+    assert max(float(whole[name].norm()) for name in indexers) > 1e-4
+    for name, grad in whole.items():
+        assert (split[name] - grad).norm() <= 1e-3 * grad.norm() + 1e-7, name
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -49,6 +49,7 @@ class Served:
 def served(checkpoints: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     options = ["--port", "0", "--port-file", str(folder / "port"), "--heartbeat", str(folder / "beat")]
+    options += ["--record", str(folder / "record.jsonl")]
     command = [sys.executable, "-m", "arcforge.serve.main", str(checkpoints[0]), "--version", "3", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -70,6 +71,16 @@ async def connected(served: Served) -> AsyncIterator[tuple[HttpTokenEngine, Engi
     finally:
         await tokens.close()
         await control.close()
+
+
+def test_what_was_asked_is_in_the_record(served: Served) -> None:
+    body = {"input_ids": PROMPT, "rid": "recorded", "sampling_params": {"max_new_tokens": 2, "stop_token_ids": []}}
+    with client(served.url) as session:
+        session.post("/generate", json=body).raise_for_status()
+    rows = [json.loads(line) for line in (served.folder / "record.jsonl").read_text().splitlines()]
+    (row,) = [row for row in rows if row["rid"] == "recorded"]
+    assert row["prompt_tokens"] == len(PROMPT) and row["finish_reason"] == "length"
+    assert row["weight_versions"] == [{"version": 3, "start": 0, "end": 2}]
 
 
 async def until_running(control: EngineControl) -> None:

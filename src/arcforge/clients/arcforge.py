@@ -6,81 +6,78 @@ POST /update_weights /pause /resume, GET /health
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import uuid
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from arcforge.clients.http import JsonClient, malformed, session_header
+from arcforge.clients.http import JsonClient, malformed
+from arcforge.clients.token_client import (
+    HEALTH_TIMEOUT,
+    MALFORMED,
+    FleetControl,
+    PauseMode,
+    Run,
+    TokenClient,
+    common_sampling,
+    model_spans,
+    reported_runs,
+)
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
 
-PauseMode = Literal["keep", "wait", "abort"]
-HEALTH_TIMEOUT = 5.0  # seconds
-_MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # pydantic's ValidationError is a ValueError
 
+class HttpTokenEngine(TokenClient):
+    """Our server. It tells the weight version of every token."""
 
-class HttpTokenEngine:
-    """A `TokenEngine` over HTTP. timeout: seconds for one answer.
+    path = "/generate"
 
-    Every request carries its rollout id in X-Session-ID, so that a router keeps a rollout on the engine that holds its
-    prefix (GLM-5 report, section 4.1.2). EngineError: the engine failed or answered nonsense. RolloutTimeout: no answer.
-    """
-
-    def __init__(self, base_url: str, timeout: float = 600.0) -> None:
-        self._http = JsonClient(base_url, timeout)
-        self._run, self._count = uuid.uuid4().hex[:12], itertools.count()
-
-    async def generate(
-        self, prompt_ids: Sequence[int], sampling: Sampling, session: str = ""
-    ) -> tuple[list[TokenSpan], str]:
-        """(model spans in order, split where the weights changed; "stop" | "length" | "abort")."""
-        body = {
-            "input_ids": list(prompt_ids),
-            "sampling_params": {
-                "max_new_tokens": sampling.max_tokens,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "seed": sampling.seed,
-                "stop_token_ids": list(sampling.stop_ids),
-            },
-            "rid": f"{session or 'request'}-{self._run}-{next(self._count)}",
+    def _body(self, prompt_ids: list[int], sampling: Sampling, request_id: str) -> dict[str, Any]:
+        salt = {"cache_salt": sampling.cache_salt} if sampling.cache_salt else {}
+        params = {**common_sampling(sampling), "max_new_tokens": sampling.max_tokens, "seed": sampling.seed}
+        return {
+            "input_ids": prompt_ids,
+            "sampling_params": params,
+            "rid": request_id,
             "return_logprob": True,
+            **salt,
         }
-        answer = await self._http.post("/generate", body, session_header(session))
-        try:
-            return _spans(answer["output_ids"], answer["meta_info"]), str(answer["meta_info"]["finish_reason"]["type"])
-        except _MALFORMED as error:
-            raise malformed(f"{self._http.base_url}/generate", error) from None
 
-    async def score(self, ids: Sequence[int]) -> list[float]:
-        """Log-probability of ids[1:] under the current weights, len(ids) - 1 floats."""
-        return (await self.score_batch([ids]))[0]
+    def _answer(self, answer: Any) -> tuple[list[TokenSpan], str]:
+        meta = answer["meta_info"]
+        pairs = meta.get("output_token_logprobs", [])
+        ids = answer.get("output_ids", [pair[1] for pair in pairs])
+        if [pair[1] for pair in pairs] != ids:
+            raise ValueError("output_token_logprobs are not those of output_ids")
+        spans = model_spans(ids, [float(pair[0]) for pair in pairs], self._runs(meta, len(ids)))
+        return spans, str(meta["finish_reason"]["type"])
+
+    def _runs(self, meta: dict[str, Any], count: int) -> list[Run]:
+        """Which weights sampled the `count` tokens."""
+        return reported_runs(meta["weight_versions"], lambda version: version)
 
     async def score_batch(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """`score` of several sequences in one request."""
-        answer = await self._http.post("/score", {"batch": [list(ids) for ids in batch]})
-        try:
+
+        def read(answer: Any) -> list[list[float]]:
             logprobs = [[float(value) for value in row] for row in answer["logprobs"]]
             if [len(row) for row in logprobs] != [len(ids) - 1 for ids in batch]:
                 raise ValueError("not one log-probability for each id after the first")
             return logprobs
-        except _MALFORMED as error:
-            raise malformed(f"{self._http.base_url}/score", error) from None
 
-    async def close(self) -> None:
-        await self._http.close()
+        return await self._ask("/score", {"batch": [list(ids) for ids in batch]}, read)
 
 
 class EngineFleet:
     """Several engines as one `TokenEngine`: a rollout stays on the engine that its id hashes to, and so on its prefix
-    (GLM-5 report, section 4.1.2)."""
+    (GLM-5 report, section 4.1.2). client: makes the client of one server from its address and the timeout."""
 
-    def __init__(self, base_urls: Sequence[str], timeout: float = 600.0) -> None:
-        self._engines = [HttpTokenEngine(url, timeout) for url in base_urls]
+    def __init__(
+        self,
+        base_urls: Sequence[str],
+        timeout: float = 600.0,
+        client: Callable[[str, float], TokenClient] = HttpTokenEngine,
+    ) -> None:
+        self._engines = [client(url, timeout) for url in base_urls]
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, session: str = ""
@@ -94,7 +91,7 @@ class EngineFleet:
         for engine in self._engines:
             await engine.close()
 
-    def _of(self, session: str) -> HttpTokenEngine:
+    def _of(self, session: str) -> TokenClient:
         return self._engines[zlib.crc32(session.encode()) % len(self._engines)]
 
 
@@ -112,65 +109,24 @@ class RewardClient:
             if len(rewards) != len(batch):
                 raise ValueError(f"{len(rewards)} rewards for {len(batch)} sequences")
             return rewards
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise malformed(f"{self._http.base_url}/reward", error) from None
 
     async def close(self) -> None:
         await self._http.close()
 
 
-class EngineControl:
-    """Control of every engine of a fleet. Public routers do not broadcast control calls, so each engine is told itself.
+class EngineControl(FleetControl):
+    """Control of our servers. An update falls between two steps of the engine, so nothing is paused for it."""
 
-    A call returns when all engines have answered; EngineError or RolloutTimeout names the first one that did not do it.
-    """
+    async def _update(self, engine: JsonClient, folder: str, version: int) -> None:
+        await engine.post("/update_weights", {"folder": folder, "version": version})
 
-    def __init__(self, base_urls: Sequence[str], timeout: float = 600.0) -> None:
-        self._engines = [JsonClient(url, timeout) for url in base_urls]
+    async def _pause(self, engine: JsonClient, mode: PauseMode) -> None:
+        await engine.post("/pause", {"mode": mode})
 
-    async def update_weights(self, folder: Path | str, version: int) -> None:
-        """Load a checkpoint folder; running requests go on under the new weights."""
-        body = {"folder": str(folder), "version": version}
-        await self._all(lambda engine: engine.post("/update_weights", body))
+    async def _resume(self, engine: JsonClient) -> None:
+        await engine.post("/resume", {})
 
-    async def pause(self, mode: PauseMode = "keep") -> None:
-        """keep: freeze running requests and queue new ones; wait: finish running ones; abort: end them."""
-        await self._all(lambda engine: engine.post("/pause", {"mode": mode}))
-
-    async def resume(self) -> None:
-        await self._all(lambda engine: engine.post("/resume", {}))
-
-    async def health(self) -> list[dict[str, Any] | None]:
-        """Per engine its /health, or None for one that is unreachable, silent or says that it is unwell."""
-        calls = (engine.get("/health", HEALTH_TIMEOUT) for engine in self._engines)
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        return [answer if isinstance(answer, dict) else None for answer in answers]
-
-    async def close(self) -> None:
-        for engine in self._engines:
-            await engine.close()
-
-    async def _all(self, call: Callable[[JsonClient], Awaitable[Any]]) -> None:
-        answers = await asyncio.gather(*(call(engine) for engine in self._engines), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-
-
-def _spans(ids: list[int], meta: dict[str, Any]) -> list[TokenSpan]:
-    """Model spans from output ids, their log-probs and the ranges of weight versions. ValueError when they disagree."""
-    pairs = meta["output_token_logprobs"]
-    if [pair[1] for pair in pairs] != ids:
-        raise ValueError("output_token_logprobs are not those of output_ids")
-    spans, position = [], 0
-    for run in meta["weight_versions"]:
-        start, end = run["start"], run["end"]
-        if start != position or end <= start:
-            raise ValueError("weight_versions do not follow each other")
-        logprobs = [float(pair[0]) for pair in pairs[start:end]]
-        span = TokenSpan(ids=ids[start:end], source="model", logprobs=logprobs, version=run["version"], trained=True)
-        spans.append(span)
-        position = end
-    if position != len(ids):
-        raise ValueError("weight_versions do not cover output_ids")
-    return spans
+    async def _health(self, engine: JsonClient) -> Any:
+        return await engine.get("/health", HEALTH_TIMEOUT)

@@ -25,6 +25,14 @@ _WHEN_BUSY = frozenset({429, 500, 502, 503, 504, 529})
 _BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError)
 
 
+class Refused(EngineError):
+    """The server answered with an error status."""
+
+    def __init__(self, told: str, status: int) -> None:
+        super().__init__(told)
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Answer:
     """retry_after: seconds the server asks for; 0 when it does not say."""
@@ -52,8 +60,13 @@ class JsonClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._proxy: str | None = None
 
-    async def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
-        """The answer's JSON. EngineError: no connection, an error status, no JSON. RolloutTimeout: no answer in time."""
+    async def post(
+        self, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """The answer's JSON, None for an empty one. EngineError: no connection, an error status (`Refused`), no JSON.
+        RolloutTimeout: no answer in time."""
+        if body is None:
+            return await self._request("POST", path, None, headers or {}, self.timeout)
         content = json.dumps(body, separators=(",", ":")).encode()
         headers = {"content-type": "application/json", **(headers or {})}
         return await self._request("POST", path, content, headers, self.timeout)
@@ -161,7 +174,9 @@ def _seconds(retry_after: str) -> float:
 
 def _json_of(answer: Answer, where: str) -> Any:
     if not 200 <= answer.status < 300:
-        raise EngineError(f"{where}: {answer.status}: {_message(answer)}")
+        raise Refused(f"{where}: {answer.status}: {_message(answer)}", answer.status)
+    if not answer.body:
+        return None
     try:
         return json.loads(answer.body)
     except ValueError:

@@ -7,9 +7,17 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
+
+
+class MetricSink(Protocol):
+    """Where rows of metrics go: `JsonLines`, or that and more (`core.sinks`). A row names its `stage` and `step`."""
+
+    def write(self, row: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class JsonLines:

@@ -11,12 +11,17 @@ differs starts a fork: a fresh prompt in a record of its own, with the reason in
     thinking   a new user turn strips the reasoning of earlier turns (interleaved thinking, GLM-5 report, section 3.1)
     tools      the tools changed
 
-Earlier branches stay open: an agent that returns to one (a main agent after its helper) continues it.
+Earlier branches stay open: an agent that returns to one (a main agent after its helper) continues it. What an agent that
+speaks JSON cannot be asked to keep is no difference: ids of calls, the order of arguments, 2.0 for 2 (JavaScript writes
+whole numbers so), and reasoning left out, which many clients drop. The record keeps what was sampled.
+
+`rl.gateway_http` is the same gateway for agents that are programs of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +36,19 @@ from arcforge.core.tasks import Task
 from arcforge.core.trajectory import TokenSpan
 
 Observer = Callable[[dict[str, Any]], None]
+
+
+class NotOpen(GatewayError):
+    """The rollout has no record: it was never opened, or is closed."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """An answer and its tokens. prompt_ids: all that the engine read. spans: what it sampled, empty where no room was left."""
+
+    completion: Completion
+    prompt_ids: list[int]
+    spans: list[TokenSpan]
 
 
 @dataclass
@@ -75,7 +93,7 @@ class Gateway:
         timeout: float = 600.0,
         observe: Observer | None = None,
     ) -> None:
-        self._engine, self._tokenizer = engine, tokenizer
+        self._engine, self.tokenizer = engine, tokenizer
         self._max_context, self._timeout = max_context, timeout
         self._observe = observe
         self._sessions: dict[str, Session] = {}
@@ -84,24 +102,29 @@ class Gateway:
         """Begin a record. GatewayError when the rollout has one already."""
         if rollout_id in self._sessions:
             raise GatewayError(f"rollout {rollout_id!r} is already open")
-        session = Session(rollout_id, self._engine, self._tokenizer, self._max_context, self._timeout, self._observe)
+        session = Session(rollout_id, self._engine, self.tokenizer, self._max_context, self._timeout, self._observe)
         self._sessions[rollout_id] = session
         return session
 
     def close(self, rollout_id: str) -> list[list[TokenSpan]]:
-        """End a record and hand it over: spans per fork, in order of forking; empty when nothing was sampled."""
+        """End a record and hand it over: spans per fork, in order of forking; empty when nothing was sampled. Requests that
+        still run raise NotOpen."""
+        session = self.session(rollout_id)
+        del self._sessions[rollout_id]
+        return session.close()
+
+    def session(self, rollout_id: str) -> Session:
+        """The session of a rollout. NotOpen when it has none."""
         if rollout_id not in self._sessions:
-            raise GatewayError(f"rollout {rollout_id!r} is not open")
-        return self._sessions.pop(rollout_id).record()
+            raise NotOpen(f"rollout {rollout_id!r} is not open")
+        return self._sessions[rollout_id]
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        if request.session not in self._sessions:
-            raise GatewayError(f"rollout {request.session!r} is not open")
-        return await self._sessions[request.session].complete(request)
+        return await self.session(request.session).complete(request)
 
 
 class Session:
-    """One rollout's side of the gateway."""
+    """One rollout's side of the gateway. Requests that come together are answered one after the other, in order of arrival."""
 
     def __init__(
         self,
@@ -115,39 +138,55 @@ class Session:
         self._id, self._engine, self._tokenizer = rollout_id, engine, tokenizer
         self._max_context, self._timeout, self._observe = max_context, timeout, observe
         self._branches: list[_Branch] = []
-        self._turn = asyncio.Lock()
+        self._turn, self._closed = asyncio.Lock(), False
 
-    def record(self) -> list[list[TokenSpan]]:
+    def close(self) -> list[list[TokenSpan]]:
+        """The record, spans per fork; nothing is added to it any more."""
+        self._closed = True
         return [branch.spans for branch in self._branches]
 
     async def complete(self, request: CompletionRequest) -> Completion:
+        return (await self.sample(request)).completion
+
+    async def sample(self, request: CompletionRequest) -> Sampled:
         """Answer one request. The record changes only after the engine answered, so a failed call can be repeated.
 
-        Raises EngineError (the engine failed, aborted or timed out) or GatewayError (nothing to answer).
+        Raises EngineError (the engine failed, aborted or timed out), NotOpen (closed meanwhile) or GatewayError (nothing to
+        answer).
         """
         async with self._turn:
+            self._check_open()
             plan = self._plan(request)
             prompt_ids = plan.branch.ids + plan.ids
             sampling = self._sampling(request.sampling, room=self._max_context - len(prompt_ids))
             if sampling.max_tokens < 1:
-                problem = f"the context of {self._max_context} tokens is full"
-                return Completion(
-                    message=Message(role="assistant"),
-                    finish_reason="length",
-                    problem=problem,
-                    prompt_tokens=len(prompt_ids),
-                )
+                return self._no_room(prompt_ids)
             spans, finish = await self._generate(prompt_ids, sampling)
+            self._check_open()
             sampled_ids = [i for span in spans for i in span.ids]
             parsed = parse(sampled_ids, self._tokenizer, request.tools, request.thinking)
             self._append(plan, spans, parsed.message, thinking=request.thinking)
-            return Completion(
+            completion = Completion(
                 message=parsed.message,
                 finish_reason=_finish_reason(finish, parsed.problem, parsed.message),
                 problem=parsed.problem,
                 prompt_tokens=len(prompt_ids),
                 completion_tokens=len(sampled_ids),
             )
+            return Sampled(completion, prompt_ids, spans)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotOpen(f"rollout {self._id!r} is not open")
+
+    def _no_room(self, prompt_ids: list[int]) -> Sampled:
+        completion = Completion(
+            message=Message(role="assistant"),
+            finish_reason="length",
+            problem=f"the context of {self._max_context} tokens is full",
+            prompt_tokens=len(prompt_ids),
+        )
+        return Sampled(completion, prompt_ids, [])
 
     def _plan(self, request: CompletionRequest) -> _Plan:
         """Continue the newest branch that the request extends, else fork (or begin)."""
@@ -171,7 +210,8 @@ class Session:
         closing = [self._tokenizer.id("</think>")] if branch.think_open else []
         last_id = closing[-1] if closing else branch.spans[-1].ids[-1]
         ids = bridge(last_id, messages[recorded:], thinking, self._tokenizer, generation_prompt=True)
-        return _Plan(branch, closing + list(ids), messages)
+        # The messages as they were sampled: what was left out of them on the way back still stands in the tokens.
+        return _Plan(branch, closing + list(ids), [*branch.messages, *messages[recorded:]])
 
     def _append(self, plan: _Plan, spans: list[TokenSpan], answer: Message, thinking: Thinking) -> None:
         branch = plan.branch
@@ -214,7 +254,7 @@ def _mismatch(branch: _Branch, request: CompletionRequest) -> tuple[str, str]:
     if request.thinking.preserved != branch.preserved:
         return "thinking", "preserved thinking was switched"
     for index, (ours, theirs) in enumerate(zip(recorded, sent)):
-        if _visible(ours) != _visible(theirs):
+        if not _same(ours, theirs):
             detail = f"message {index} ({theirs.role}) is not the one recorded"
             return ("context" if _shortened(recorded, sent, index) else "drift"), detail
     if len(sent) < len(recorded):
@@ -231,7 +271,7 @@ def _mismatch(branch: _Branch, request: CompletionRequest) -> tuple[str, str]:
 
 def _shortened(recorded: Sequence[Message], sent: Sequence[Message], index: int) -> bool:
     """Whether the first difference looks like a context policy: messages left out, or a tool result folded away."""
-    known = _visible(sent[index]) in {_visible(message) for message in recorded[index:]}
+    known = any(_same(message, sent[index]) for message in recorded[index:])
     return known or sent[index].role == "tool" or len(sent) < len(recorded)
 
 
@@ -241,10 +281,26 @@ def _strips(branch: _Branch) -> bool:
     return not branch.preserved and any(m.reasoning is not None for m in branch.messages[last_user + 1 :])
 
 
+def _same(ours: Message, theirs: Message) -> bool:
+    """Whether a message came back as it was recorded. Reasoning that is left out or sent empty is no change."""
+    if not theirs.reasoning:
+        ours, theirs = (message.model_copy(update={"reasoning": None}) for message in (ours, theirs))
+    return _visible(ours) == _visible(theirs)
+
+
 def _visible(message: Message) -> str:
     """What the template shows of a message; ids of calls and loss marks are not part of it."""
-    calls = tuple(call.model_copy(update={"id": ""}) for call in message.tool_calls)
-    return message.model_copy(update={"tool_calls": calls, "tool_call_id": "", "trained": True}).model_dump_json()
+    calls = [(call.name, _plain(call.arguments)) for call in message.tool_calls]
+    return json.dumps([message.role, message.content, message.reasoning, calls], sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value with whole numbers written one way."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _mask_errors(branch: _Branch, history: Sequence[Message]) -> None:

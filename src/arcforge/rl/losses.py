@@ -6,6 +6,8 @@ tensor is aligned to the token it is about: `train_BT[b, t]` is log pi_theta of 
     grpo_icepop    reasoning RL, GLM-5 report, section 3.2, Eq. 1 (on-policy; KL term removed)
     double_sided   asynchronous agentic RL, section 4.1.2, Eqs. 3-5 (no old policy)
     distillation   cross-stage on-policy distillation, section 3.5, Eq. 2 inside the form of Eq. 1
+
+What they are compared with stands in `baselines`.
 """
 
 from __future__ import annotations
@@ -19,9 +21,17 @@ from torch import Tensor
 from arcforge.core.errors import UserError
 
 Reduction = Literal["sample_mean", "token_mean"]
-LossName = Literal["grpo_icepop", "double_sided", "distillation"]
+LossName = Literal["grpo_icepop", "double_sided", "distillation", "ppo_clip", "tis", "gspo", "cispo"]
 
-NEEDS_OLD_POLICY: dict[LossName, bool] = {"grpo_icepop": True, "double_sided": False, "distillation": True}
+NEEDS_OLD_POLICY: dict[LossName, bool] = {
+    "grpo_icepop": True,
+    "double_sided": False,
+    "distillation": True,
+    "ppo_clip": True,
+    "tis": True,
+    "gspo": True,
+    "cispo": True,
+}
 
 # exp() of a larger log-ratio says nothing more than "far outside every clip range" and would overflow the statistics.
 MAX_LOG_RATIO = 20.0
@@ -32,7 +42,7 @@ class LossOutput:
     """loss: scalar float32 to minimise. metrics: detached scalars over masked positions.
 
     ratio_BT: detached importance ratio pi_train / pi_rollout (1 outside the mask). kept_BT: positions inside the mask
-    whose gradient survived the two-sided cut.
+    whose gradient survived the loss's cut.
     """
 
     loss: Tensor
@@ -45,13 +55,15 @@ def check_loss(name: LossName, asynchronous: bool) -> None:
     """UserError when a loss that needs pi_old is asked for while rollouts and training overlap.
 
     An asynchronous trajectory mixes tokens of several past policies whose weights no longer exist, so pi_old cannot be
-    computed; a stand-in would silently switch the clip off (GLM-5 report, section 4.1.2).
+    computed; the current policy in its place makes every ratio 1 and silently switches the clip off (GLM-5 report,
+    section 4.1.2).
     """
     if name not in NEEDS_OLD_POLICY:
         raise UserError(f"loss {name!r} is unknown; choose one of {', '.join(NEEDS_OLD_POLICY)}")
     if asynchronous and NEEDS_OLD_POLICY[name]:
         raise UserError(
-            f"loss {name!r} needs the old policy, which asynchronous rollouts do not have; use double_sided"
+            f"loss {name!r} needs the old policy's log-probs, and the weights that sampled an asynchronous rollout are"
+            " several and gone; use double_sided, or make the stage synchronous"
         )
 
 
@@ -98,17 +110,16 @@ def grpo_icepop(
     so that the losses of its micro-batches add up.
     """
     old_BT = train_BT.detach() if old_BT is None else old_BT.detach()
-    rho_BT = _ratio(old_BT, rollout_BT.detach(), mask_BT)
+    rho_BT = importance_ratio(old_BT, rollout_BT.detach(), mask_BT)
     inside_BT = (rho_BT >= 1 / beta) & (rho_BT <= beta)
     pop_BT = torch.where(inside_BT, rho_BT, 0.0)
-    r_BT = torch.where(mask_BT, train_BT - old_BT, 0.0).clamp(max=MAX_LOG_RATIO).exp()
-    clipped_BT = r_BT.clamp(1 - eps_low, 1 + eps_high)
-    objective_BT = pop_BT * torch.minimum(r_BT * advantages_BT, clipped_BT * advantages_BT)
-    loss = _reduce(objective_BT, mask_BT, reduction, weights_BT)
+    r_BT = importance_ratio(train_BT, old_BT, mask_BT)
+    objective_BT = pop_BT * clipped_objective(r_BT, advantages_BT, eps_low, eps_high)
+    loss = reduce_objective(objective_BT, mask_BT, reduction, weights_BT)
     with torch.no_grad():
-        metrics = _ratio_metrics(rho_BT, mask_BT, low_BT=rho_BT < 1 / beta, high_BT=rho_BT > beta)
-        cut_BT = ((r_BT < 1 - eps_low) & (advantages_BT < 0)) | ((r_BT > 1 + eps_high) & (advantages_BT > 0))
-        metrics["clipped_share_ppo"] = _mean(cut_BT.float(), mask_BT)
+        metrics = ratio_metrics(rho_BT, mask_BT, low_BT=rho_BT < 1 / beta, high_BT=rho_BT > beta)
+        cut_BT = clipped_away(r_BT, advantages_BT, eps_low, eps_high)
+        metrics["clip_ppo_share"] = masked_mean(cut_BT.float(), mask_BT)
     return LossOutput(loss, metrics, rho_BT, inside_BT & ~cut_BT & mask_BT)
 
 
@@ -132,13 +143,13 @@ def double_sided(
     so in-range tokens get A * r * grad log pi. Masked-out tokens stay in the denominators. The report does not print
     the epsilons; the defaults keep ratios in (0.2, 4).
     """
-    ratio_BT = _ratio(train_BT.detach(), rollout_BT.detach(), mask_BT)
+    ratio_BT = importance_ratio(train_BT.detach(), rollout_BT.detach(), mask_BT)
     low_BT, high_BT = ratio_BT <= 1 - eps_low, ratio_BT >= 1 + eps_high
     kept_BT = mask_BT & ~low_BT & ~high_BT
     f_BT = torch.where(kept_BT, ratio_BT, 0.0)
     objective_BT = f_BT * advantages_BT * torch.where(mask_BT, train_BT, 0.0)
-    loss = _reduce(objective_BT, mask_BT, reduction, weights_BT)
-    return LossOutput(loss, _ratio_metrics(ratio_BT, mask_BT, low_BT=low_BT, high_BT=high_BT), ratio_BT, kept_BT)
+    loss = reduce_objective(objective_BT, mask_BT, reduction, weights_BT)
+    return LossOutput(loss, ratio_metrics(ratio_BT, mask_BT, low_BT=low_BT, high_BT=high_BT), ratio_BT, kept_BT)
 
 
 def distillation(
@@ -172,34 +183,48 @@ def distillation(
         reduction=reduction,
         weights_BT=weights_BT,
     )
-    output.metrics["reverse_kl"] = _mean(-advantages_BT, mask_BT)
+    output.metrics["reverse_kl"] = masked_mean(-advantages_BT, mask_BT)
     return output
 
 
-def _ratio(numerator_BT: Tensor, denominator_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def clipped_objective(ratio_BT: Tensor, advantages_BT: Tensor, eps_low: float, eps_high: float) -> Tensor:
+    """min(r A, clip(r, 1 - eps_low, 1 + eps_high) A), per token."""
+    clipped_BT = ratio_BT.clamp(1 - eps_low, 1 + eps_high)
+    return torch.minimum(ratio_BT * advantages_BT, clipped_BT * advantages_BT)
+
+
+def clipped_away(ratio_BT: Tensor, advantages_BT: Tensor, eps_low: float, eps_high: float) -> Tensor:
+    """Where `clipped_objective` has no gradient: the ratio is beyond the end that its advantage pushes it to."""
+    return ((ratio_BT < 1 - eps_low) & (advantages_BT < 0)) | ((ratio_BT > 1 + eps_high) & (advantages_BT > 0))
+
+
+def importance_ratio(numerator_BT: Tensor, denominator_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """exp(numerator - denominator), float32 [B, T]; 1 outside the mask. Gradients flow through what carries one."""
     log_ratio_BT = torch.where(mask_BT, numerator_BT.float() - denominator_BT.float(), 0.0)
     return log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
-def _reduce(objective_BT: Tensor, mask_BT: Tensor, reduction: Reduction, weights_BT: Tensor | None) -> Tensor:
+def reduce_objective(objective_BT: Tensor, mask_BT: Tensor, reduction: Reduction, weights_BT: Tensor | None) -> Tensor:
+    """The loss: minus the weighted sum of the objective over the mask; `weights_BT` goes before `reduction`."""
     weights_BT = token_weights(mask_BT, reduction) if weights_BT is None else weights_BT
     return -(weights_BT * torch.where(mask_BT, objective_BT, 0.0)).sum()
 
 
-def _mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return torch.where(mask_BT, values_BT, 0.0).sum() / mask_BT.sum().clamp(min=1)
 
 
-def _ratio_metrics(ratio_BT: Tensor, mask_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> dict[str, Tensor]:
-    """ess: effective sample size (sum w)^2 / (n sum w^2) in (0, 1]; kl_k3: mean of r - 1 - log r, >= 0."""
+def ratio_metrics(ratio_BT: Tensor, mask_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> dict[str, Tensor]:
+    """clip shares: masked positions whose ratio the loss cut on the low and on the high side. ess: effective sample size
+    (sum w)^2 / (n sum w^2) in (0, 1]. kl_k1, kl_k3: KL(pi_rollout || pi_train) as the means of -log r and of
+    r - 1 - log r. `diagnostics` has the same names for a whole step."""
     total = torch.where(mask_BT, ratio_BT, 0.0).sum()
     squares = torch.where(mask_BT, ratio_BT**2, 0.0).sum()
-    low, high = _mean(low_BT.float(), mask_BT), _mean(high_BT.float(), mask_BT)
     return {
-        "ratio_mean": _mean(ratio_BT, mask_BT),
-        "clipped_share": low + high,
-        "clipped_share_low": low,
-        "clipped_share_high": high,
+        "ratio_mean": masked_mean(ratio_BT, mask_BT),
+        "clip_low_share": masked_mean(low_BT.float(), mask_BT),
+        "clip_high_share": masked_mean(high_BT.float(), mask_BT),
         "ess": total**2 / (squares * mask_BT.sum()).clamp(min=1e-12),
-        "kl_k3": _mean(ratio_BT - 1 - ratio_BT.log(), mask_BT),
+        "kl_k1": masked_mean(-ratio_BT.log(), mask_BT),
+        "kl_k3": masked_mean(ratio_BT - 1 - ratio_BT.log(), mask_BT),
     }

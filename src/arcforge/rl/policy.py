@@ -1,13 +1,15 @@
-"""One policy update: packed samples -> log-probabilities under sparse attention -> loss -> weights (tensor half of `rl`).
+"""One policy update: packed samples -> log-probabilities -> loss -> weights (tensor half of `rl`).
 
-The indexer is frozen, unless a recipe says otherwise, and top-k is deterministic in all RL stages (GLM-5 report, section 3.2);
-the router's bias is fixed.
+The model is GLM-5's backbone or anything else that answers as a `PolicyModel` does. Legend: N trained tokens of the step, in
+packing order (row by row); M those of a micro-batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +17,11 @@ from torch import Tensor
 
 from arcforge.core.documents import PADDING
 from arcforge.core.errors import UserError
-from arcforge.model.specs import matrix_specs
 from arcforge.model.trunk import GlmMoeDsa
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig
 from arcforge.rl.losses import LossOutput
+from arcforge.rl.micro_batches import MicroBatch, micro_batches, separate
+from arcforge.rl.policy_model import GlmPolicyModel, PolicyModel
 from arcforge.rl.samples import Batch
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], LossOutput]
@@ -30,72 +33,101 @@ LAST_LR = 0.1
 """RL stages decay their rate linearly to this share of it."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Update:
-    """metrics: means over the step's tokens. ratios: pi_train / pi_rollout of each trained token, float32 [N]."""
+    """What a step saw, before its weights moved. metrics: over all of its trained tokens.
+
+    Arrays, one entry per trained token in packing order. train_logprobs: float32, log pi_train. ratios: float32, pi_train /
+    pi_rollout. kept: bool, whether the loss let its gradient through. samples: int32, index into `batch.samples`. versions:
+    int32, of the weights that sampled it.
+    """
 
     metrics: dict[str, float]
+    train_logprobs: np.ndarray
     ratios: np.ndarray
+    kept: np.ndarray
+    samples: np.ndarray
+    versions: np.ndarray
 
 
 class Policy:
-    """A model with its optimizer; the trunk trains, and its indexers, by their own loss, where they are not frozen."""
+    """A model with its optimizer. micro_tokens: tokens of one forward and backward pass, padding included; the gradient of a
+    step does not depend on it, its memory does. freeze_indexer: of GLM-5's backbone."""
 
-    def __init__(self, model: GlmMoeDsa, lr: float, freeze_indexer: bool = True) -> None:
-        self.model = model.eval()
-        self.specs = matrix_specs(model)
-        self.freeze_indexer = freeze_indexer
-        groups = {"trunk"} if freeze_indexer else {"trunk", "indexer"}
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self.specs[name].group in groups)
-        self.optimizer = MuonAdamW(model, self.specs, OptimizerConfig(lr=lr, weight_decay=0.0))
+    def __init__(
+        self,
+        model: GlmMoeDsa | PolicyModel,
+        lr: float,
+        freeze_indexer: bool = True,
+        micro_tokens: int = MICRO_TOKENS,
+    ) -> None:
+        self._policy_model = GlmPolicyModel(model, freeze_indexer) if isinstance(model, GlmMoeDsa) else model
+        self.model = self._policy_model.module
+        self.specs = self._policy_model.specs
+        self.micro_tokens = micro_tokens
+        self.optimizer = MuonAdamW(self.model, self.specs, OptimizerConfig(lr=lr, weight_decay=0.0))
+
+    @property
+    def topk(self) -> int | None:
+        """Most positions that a token attends to; None where attention leaves none out."""
+        return self._policy_model.topk
+
+    def save(self, folder: Path) -> None:
+        """Write the weights as a Hugging Face folder."""
+        self._policy_model.save(folder)
 
     def update(self, batch: Batch, signal: np.ndarray, loss: Loss, lr_scale: float = 1.0) -> Update:
-        """One optimizer step on all rows of the batch. signal: advantages or teacher log-probs, float32 [N, T]."""
-        outputs: list[tuple[LossOutput, int]] = []
-        for rows in _micro_rows(batch):
-            output, count, indexer_loss = self._forward(batch, signal, rows, loss)
-            if count:
-                (output.loss + indexer_loss).backward()
-                outputs.append((output, count))
-        if not outputs:
+        """One optimizer step on all rows of the batch. signal: advantages or teacher log-probs, float32 [N, T].
+
+        UserError when nothing is trained or the loss or its gradient is not a number.
+        """
+        mask = batch.rows.loss_mask
+        if not mask.any():
             raise UserError("a policy update got no trained token; every rollout of the step was masked")
+        rows = batch.rows if self._policy_model.packs else separate(batch.rows)
+        step = _Step(loss, *(torch.from_numpy(array[mask]) for array in (batch.logprobs, signal, batch.weights)))
+        portions = list(micro_batches(rows, self.micro_tokens))
+        tokens = sum(int((portion.rows.document_ids != PADDING).sum()) for portion in portions)
+        train_N = torch.zeros(int(mask.sum()))
+        for portion in portions:
+            train_N[torch.from_numpy(portion.places)] = self._backward(portion, step, tokens)
+        whole = step.output(train_N, slice(None))
         norm = self.optimizer.step(lr_scale)
-        metrics = _averaged(outputs)
-        metrics |= {"loss": sum(float(o.loss.detach()) for o, _ in outputs), "grad_norm": norm}
-        if metrics["loss"] != metrics["loss"]:
-            raise UserError("the policy loss is not a number; lower the stage's lr")
-        return Update(metrics, torch.cat([o.ratio_BT[0] for o, _ in outputs]).numpy())
-
-    def _forward(self, batch: Batch, signal: np.ndarray, rows: slice, loss: Loss) -> tuple[LossOutput, int, Tensor]:
-        """Trained tokens of a few rows, flattened to one row of N tokens; their log-prob is read one position earlier. Last,
-        the indexers' divergence, 0 where they are frozen."""
-        ids_BT = torch.from_numpy(batch.rows.ids[rows].astype(np.int64))
-        documents_BT = torch.from_numpy(batch.rows.document_ids[rows].astype(np.int64))
-        mask_BT = torch.from_numpy(batch.rows.loss_mask[rows])
-        positions_BT = torch.from_numpy(batch.rows.positions[rows].astype(np.int64))
-        layout = self.model.layout(documents_BT, True, not self.freeze_indexer, positions_BT)
-        features = self.model(ids_BT, layout)
-        hidden_BTD = features.hidden_BTD
-        before_BT = torch.zeros_like(mask_BT)
-        before_BT[:, :-1] = mask_BT[:, 1:]
-        train_N = self.model.token_logprobs(hidden_BTD[before_BT], ids_BT[mask_BT])
-        rollout, extra, weights = (
-            torch.from_numpy(array[rows])[mask_BT][None] for array in (batch.logprobs, signal, batch.weights)
+        metrics = {name: float(value) for name, value in whole.metrics.items()}
+        metrics |= {"loss": float(whole.loss), "grad_norm": norm}
+        if not isfinite(metrics["loss"]) or not isfinite(norm):
+            raise UserError("the policy loss or its gradient is not a number; lower the stage's lr")
+        return Update(
+            metrics,
+            train_logprobs=train_N.numpy(),
+            ratios=whole.ratio_BT[0].numpy(),
+            kept=whole.kept_BT[0].numpy(),
+            samples=batch.rows.document_ids[mask],
+            versions=batch.versions[mask],
         )
-        ones = torch.ones_like(rollout, dtype=torch.bool)
-        kl_BT = features.indexer_kl_BT
-        indexer_loss = torch.zeros(()) if kl_BT is None else kl_BT[documents_BT != PADDING].mean()
-        return loss(train_N[None], rollout, extra, ones, weights), int(mask_BT.sum()), indexer_loss
+
+    def _backward(self, portion: MicroBatch, step: _Step, tokens: int) -> Tensor:
+        """Add the gradient of a micro-batch; its log-probs [M], detached. tokens: of the step, padding apart."""
+        scored = self._policy_model.score(portion.rows)
+        total = step.output(scored.logprobs_N, torch.from_numpy(portion.places)).loss
+        if scored.auxiliary is not None:
+            total = total + scored.auxiliary / tokens
+        total.backward()
+        return scored.logprobs_N.detach().cpu()
 
 
-def _micro_rows(batch: Batch) -> Iterator[slice]:
-    size = max(1, MICRO_TOKENS // batch.rows.length)
-    for start in range(0, len(batch.rows), size):
-        yield slice(start, start + size)
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """The loss with what it needs of each trained token of the step."""
 
+    loss: Loss
+    rollout_N: Tensor
+    signal_N: Tensor
+    weights_N: Tensor
 
-def _averaged(outputs: list[tuple[LossOutput, int]]) -> dict[str, float]:
-    total = sum(count for _, count in outputs)
-    names = outputs[0][0].metrics
-    return {name: sum(float(o.metrics[name]) * count for o, count in outputs) / total for name in names}
+    def output(self, train_M: Tensor, places: Tensor | slice) -> LossOutput:
+        """The loss of the tokens at these places, as a row, on the log-probs' device."""
+        rollout, signal, weights = (
+            tensor[places][None].to(train_M.device) for tensor in (self.rollout_N, self.signal_N, self.weights_N)
+        )
+        return self.loss(train_M[None], rollout, signal, torch.ones_like(rollout, dtype=torch.bool), weights)

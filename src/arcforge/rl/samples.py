@@ -44,7 +44,8 @@ class Batch:
 
     shared: tokens of each sample that stand in its row's common prefix.
     rows: ids, document_ids (index into `samples`, -1 padding) and loss_mask, [N, T] each. logprobs, advantages, weights:
-    float32 [N, T], 0 outside the mask. weights sum to 1 over the step, so the losses of single rows add up.
+    float32 [N, T], 0 outside the mask. weights sum to 1 over the step, so the losses of single rows add up. versions: int32
+    [N, T], of the weights that sampled the token, -1 outside the mask.
     """
 
     samples: list[Sample]
@@ -53,14 +54,17 @@ class Batch:
     logprobs: np.ndarray
     advantages: np.ndarray
     weights: np.ndarray
+    versions: np.ndarray
 
     def scatter(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Values per token of each sample ([n] each, in order of `samples`) to float32 [N, T]; padding gets 0."""
         return _scatter(self.rows, self.shared, values)
 
-    def beyond_topk_share(self, topk: int) -> float:
+    def beyond_topk_share(self, topk: int | None) -> float:
         """Share of trained tokens predicted from a position with more than `topk` visible tokens, where sparse
-        attention leaves some out; training below that length would never exercise it."""
+        attention leaves some out; training below that length would never exercise it. None: attention is dense."""
+        if topk is None:
+            return 0.0
         trained = self.rows.loss_mask
         # Token t is predicted at position t - 1, which sees t tokens.
         return float((self.rows.positions[trained] > topk).mean()) if trained.any() else 0.0
@@ -108,7 +112,8 @@ def build_batch(
     weights = np.where(mask, _scatter(rows, shared, _weights(samples, reduction)), 0).astype(np.float32)
     advantages = np.where(mask, _scatter(rows, shared, [np.full(len(s.ids), s.advantage) for s in samples]), 0)
     logprobs = np.where(mask, _scatter(rows, shared, [sample.logprobs for sample in samples]), 0)
-    return Batch(list(samples), rows, shared, logprobs, advantages, weights)
+    versions = np.where(mask, _scatter(rows, shared, [sample.versions for sample in samples], np.int32), -1)
+    return Batch(list(samples), rows, shared, logprobs, advantages, weights, versions.astype(np.int32))
 
 
 def _sample(rollout_id: str, spans: Sequence[TokenSpan], advantage: float, share: float, tokens: int) -> Sample:
@@ -134,8 +139,10 @@ def _weights(samples: Sequence[Sample], reduction: str) -> list[np.ndarray]:
     return [np.full(len(sample.ids), weight) for sample, weight in zip(samples, per_token)]
 
 
-def _scatter(rows: PackedRows, shared: Sequence[int], values: Sequence[np.ndarray]) -> np.ndarray:
-    out = np.zeros(rows.ids.shape, dtype=np.float32)
+def _scatter(
+    rows: PackedRows, shared: Sequence[int], values: Sequence[np.ndarray], dtype: type[np.generic] = np.float32
+) -> np.ndarray:
+    out = np.zeros(rows.ids.shape, dtype=dtype)
     documents = rows.document_ids.ravel()
     order = np.argsort(documents, kind="stable")  # a document lies in one piece, so its tokens stay in order
     places = order[np.searchsorted(documents, 0, side="left", sorter=order) :]

@@ -27,6 +27,7 @@ from arcforge.serve.limits import Limits
 from arcforge.serve.listener import Server, bind, server
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.metrics import Metrics
+from arcforge.serve.record import EngineRecord
 from arcforge.serve.server import build_app
 from arcforge.serve.transport import transport
 
@@ -47,12 +48,15 @@ def serve(
     stuck_after: float = 60.0,
     limits: Limits | None = None,
     handoff: str = "",
+    record: Path | None = None,
 ) -> None:
     """Load a checkpoint folder and answer until SIGTERM or SIGINT. UserError for a bad checkpoint or port.
 
     heartbeat: a file that the engine's thread touches while it turns (`launch.heartbeat`). stuck_after: seconds without
     a beat after which /health answers 503. handoff: name of a `serve.transport` for prefill and decode workers, "" for none.
+    record: a file that `serve.record` appends to.
     """
+    recorder = EngineRecord(record) if record is not None else None
     sock = bind(host, port)
     url = f"http://{host}:{sock.getsockname()[1]}"
     tokenizer = Tokenizer.load(checkpoint)
@@ -68,7 +72,8 @@ def serve(
     metrics, beat = Metrics(), Heartbeat(heartbeat).beat if heartbeat else lambda: None
     loop = EngineLoop(engine, stuck_after, beat, metrics.finished)
     carrier, length = transport(handoff) if handoff else None, engine.config.max_length
-    app = build_app(loop, tokenizer, model_name, limits, metrics, length, carrier, engine.speculator is not None)
+    drafts = engine.speculator is not None
+    app = build_app(loop, tokenizer, model_name, limits, metrics, length, carrier, drafts, recorder)
 
     def ready() -> None:
         if port_file is not None:
@@ -97,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the engine")
     parser.add_argument("--model-name", default="arcforge", help="name under /v1/models")
     parser.add_argument("--handoff", default="", help="shared_memory or nixl: take part in prefill/decode hand-offs")
+    parser.add_argument("--record", type=Path, help="a file to append a line to for every finished token request")
     parser.add_argument("--heartbeat", type=Path, help="a file to touch while the engine's loop turns")
     for name, field in EngineConfig.model_fields.items():
         flag, words = f"--{name.replace('_', '-')}", get_args(field.annotation)

@@ -25,6 +25,7 @@ from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.messages_api import MessagesApi
 from arcforge.serve.metrics import Metrics
+from arcforge.serve.record import EngineRecord
 from arcforge.serve.token_api import TokenApi
 from arcforge.serve.transport import Transport
 
@@ -40,9 +41,11 @@ def build_app(
     max_length: int = 0,
     transport: Transport | None = None,
     drafts: bool = False,
+    record: EngineRecord | None = None,
 ) -> FastAPI:
     """The application; its lifespan starts and stops the engine's thread. max_length: tokens of a request, told to clients.
-    transport: of hand-offs between prefill and decode workers (`handoff_api`); drafts: whether the engine speculates."""
+    transport: of hand-offs between prefill and decode workers (`handoff_api`); drafts: whether the engine speculates. record: of
+    finished token requests."""
     limits, metrics = limits or Limits(), metrics or Metrics()
 
     @asynccontextmanager
@@ -57,7 +60,7 @@ def build_app(
     app.add_middleware(JsonBodies, most=limits.max_body_bytes)  # type: ignore[arg-type]
     add_error_answers(app)
     apis = [
-        TokenApi(engine, tokenizer, limits),
+        TokenApi(engine, tokenizer, limits, record),
         ChatApi(engine, tokenizer, model_name, limits),
         CompletionsApi(engine, tokenizer, model_name, limits),
         MessagesApi(engine, tokenizer, model_name, limits),

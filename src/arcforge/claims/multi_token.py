@@ -40,7 +40,7 @@ def compare(work: Workspace, record: RecordConfig, folder: Path) -> Result:
     Intervals are bootstraps over groups of GROUP prompts. A finished arm is kept in `folder`; one that was killed starts
     afresh, because its CPU time would not be known. UserError when no held-out module is long enough.
     """
-    prompts = held_out_prompts(work, record.mtp_prompts)
+    prompts = held_out_prompts(work, work.recipe.evaluate.mtp_prompts)
     if not prompts:
         raise UserError("multi_token: no held-out module is long enough to draft from; set data.megabytes higher")
     tokens = work.recipe.pretrain.tokens

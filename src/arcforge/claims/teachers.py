@@ -59,7 +59,6 @@ def rewards_of(work: Workspace, tasks: int, stage: str, name: str, folder: Path)
             family(name, work.recipe.run.seed),
             tasks,
             seed=work.seed("evaluate"),
-            temperature=work.recipe.evaluate.temperature,
             title=f"teachers {stage} {CAPABILITY_OF[name]}",
         )
         atomic_write(path, json.dumps([t.reward for t in trajectories]))

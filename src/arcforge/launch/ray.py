@@ -41,6 +41,8 @@ ANSWER_SECONDS = 30.0
 """Without a report for so long a component is given up. Ray notices a killed node in 15 s, one that is cut off much later."""
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 0.2
+PLACE_SECONDS = 60.0
+"""Longest time until a component runs on a node."""
 KILL_SECONDS = 5.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
 RESERVED = {"CPU", "GPU", "memory", "object_store_memory"}
@@ -58,12 +60,9 @@ class Resources(Config):
 class RayConfig(Config):
     """Where the cluster is and what each component takes of it."""
 
-    address: str = Field("auto", pattern=r"^(auto|[^/]+:\d+)$")
-    """HOST:PORT of the head; "auto" is RAY_ADDRESS or the cluster that this machine belongs to."""
-    spread: bool = True
-    """Place components on different nodes where there is room; else fill one node after the other."""
-    place_seconds: float = Field(60.0, gt=0)
-    """Longest time until a component runs on a node."""
+    address: str = Field(default="", pattern=r"^(|auto|[^/]+:\d+)$")
+    """HOST:PORT of the head; "auto" is RAY_ADDRESS or the cluster that this machine belongs to; a recipe without one uses no
+    cluster."""
     resources: dict[str, Resources] = {}
     """By component, or by kind: `engine` is for engine-0, engine-1 and so on. One CPU for what is not named."""
 
@@ -112,8 +111,9 @@ class RayLauncher(Launcher):
 
     host = "0.0.0.0"
 
-    def __init__(self, folder: Path, config: RayConfig | None = None) -> None:
+    def __init__(self, folder: Path, config: RayConfig | None = None, place_seconds: float = PLACE_SECONDS) -> None:
         super().__init__(folder)
+        self._place_seconds = place_seconds
         self.config = config or RayConfig.model_validate({})
         self._ray, self._connected_here = connect(self.config.address)
         self._components: dict[str, RayComponent] = {}
@@ -158,11 +158,10 @@ class RayLauncher(Launcher):
         if reserved:
             raise UserError(f"resources of {name}: {min(reserved)} is not a custom resource; use cpus and gpus")
         options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "resources": wanted.custom}
-        strategy = "SPREAD" if self.config.spread else "DEFAULT"
         # A component is started again by who knows what it did, never by Ray.
         return (
             self._ray.remote(NodeProcess)
-            .options(**options, scheduling_strategy=strategy, max_restarts=0, max_task_retries=0)
+            .options(**options, scheduling_strategy="SPREAD", max_restarts=0, max_task_retries=0)
             .remote(order)
         )
 
@@ -185,7 +184,7 @@ class RayLauncher(Launcher):
         if component.lost:
             return ComponentDied(name, None, log, f"was lost {component.node} ({component.lost})")
         if report is None:
-            late = time.monotonic() - component.started > self.config.place_seconds
+            late = time.monotonic() - component.started > self._place_seconds
             return ComponentHung(name, self._not_placed(name), log) if late else None
         if component.quiet > ANSWER_SECONDS:
             return ComponentHung(name, f"cannot be seen: node {report.host} is silent for {ANSWER_SECONDS:g} s", log)
@@ -283,7 +282,7 @@ class RayLauncher(Launcher):
         free = {k: v for k, v in self._ray.available_resources().items() if not k.startswith("node:")}
         free = {k: v for k, v in free.items() if k not in {"memory", "object_store_memory"}}
         return (
-            f"is on no node after {self.config.place_seconds:g} s: it asks for {asked} on one node, and the "
+            f"is on no node after {self._place_seconds:g} s: it asks for {asked} on one node, and the "
             f"cluster has {_amounts(free)} free"
         )
 
@@ -296,8 +295,8 @@ def connect(address: str) -> tuple[Any, bool]:
     ray = import_ray()
     if ray.is_initialized():
         return ray, False
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or address
+    if address in ("", "auto"):
+        address = os.environ.get("RAY_ADDRESS") or "auto"
     if address != "auto":
         _probe(address)
     handler = signal.getsignal(signal.SIGTERM)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 
 import torch
 
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
-from arcforge.launch.local import ComponentError, LocalLauncher
+from arcforge.launch.local import ComponentError, Launcher, LocalLauncher
+from arcforge.launch.ray import RayLauncher, connect
 from arcforge.pipeline.job import FamilyShare, Job
+from arcforge.pipeline.recipe import Recipe
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rl.agentic_step import AgenticConfig, TaskConfig
 from arcforge.rl.asynchronous import NAME, Place, train
@@ -44,7 +47,7 @@ def run_agentic(work: Workspace) -> dict[str, float]:
     torch.set_num_threads(config.trainer_threads)
     policy = Policy(read_checkpoint(place.source), config.lr, work.recipe.sparse.freeze_indexer)
     try:
-        with LocalLauncher(folder / "logs") as launcher:
+        with launcher_of(work.recipe, folder / "logs") as launcher:
             start_orchestrator(launcher, config, place, work, start_engines(launcher, config, place))
             outcome = train(config, place, policy, launcher)
             place.stop_file.touch()
@@ -59,31 +62,35 @@ def run_agentic(work: Workspace) -> dict[str, float]:
     return {"beyond_topk_share": outcome.beyond_topk_share}
 
 
-def start_engines(launcher: LocalLauncher, config: AgenticConfig, place: Place) -> tuple[str, ...]:
+def launcher_of(recipe: Recipe, logs: Path) -> Launcher:
+    return RayLauncher(logs, recipe.ray) if recipe.ray.address else LocalLauncher(logs)
+
+
+def check_launcher(recipe: Recipe) -> None:
+    """UserError when there is no cluster to run on: known before the first stage, not after hours of training."""
+    if recipe.ray.address:
+        connect(recipe.ray.address)
+
+
+def start_engines(launcher: Launcher, config: AgenticConfig, place: Place) -> tuple[str, ...]:
     """Server processes on the stage's first weights, all starting at once; returns their addresses."""
     running = math.ceil(config.concurrency / config.engines * SPREAD)
-    port_files = {f"engine-{number}": place.folder / f"engine-{number}.port" for number in range(config.engines)}
-    for name, port_file in port_files.items():
-        port_file.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute()), "--port", "0"]
-        argv += [
-            "--port-file",
-            str(port_file.absolute()),
-            "--max-running",
-            str(running),
-            "--max-length",
-            str(config.context),
-        ]
+    names = [f"engine-{number}" for number in range(config.engines)]
+    for name in names:
+        port_file, record = (str((place.folder / f"{name}.{kind}").absolute()) for kind in ("port", "jsonl"))
+        argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute())]
+        argv += ["--host", launcher.host, "--port", "0", "--port-file", port_file, "--record", record]
+        argv += ["--max-running", str(running), "--max-length", str(config.context)]
         # Recomputing every conversation after every update would cost more than generating it.
         argv += ["--stale-prefix", str(config.max_staleness)]
-        launcher.start(name, argv)
-    for name, port_file in port_files.items():
-        launcher.wait_ready(name, port_file.exists, READY_SECONDS)
-    return tuple(f"http://127.0.0.1:{port_file.read_text().strip()}" for port_file in port_files.values())
+        launcher.start(name, argv, port_file=Path(port_file))
+    for name in names:
+        launcher.wait_ready(name, lambda name=name: launcher.address(name) is not None, READY_SECONDS)
+    return tuple(f"http://{launcher.address(name)}" for name in names)
 
 
 def start_orchestrator(
-    launcher: LocalLauncher, config: AgenticConfig, place: Place, work: Workspace, urls: tuple[str, ...]
+    launcher: Launcher, config: AgenticConfig, place: Place, work: Workspace, urls: tuple[str, ...]
 ) -> None:
     newest = latest(place.weights)
     base_file = place.folder / "base_version.json"

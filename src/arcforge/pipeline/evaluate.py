@@ -142,7 +142,6 @@ def task_cells(work: Workspace, model: GlmMoeDsa, stage: str) -> list[dict[str, 
             made,
             work.recipe.evaluate.tasks,
             seed=work.seed("evaluate"),
-            temperature=work.recipe.evaluate.temperature,
             title=f"evaluate {stage} {capability}",
         )
         path = work.folder("evaluate") / "rewards" / f"{stage}-{capability}.json"
@@ -160,7 +159,7 @@ def evaluate_family(
     count: int,
     *,
     seed: int,
-    temperature: float,
+    temperature: float = 1.0,
     title: str,
     split: Split = "test",
     context: int = 512,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from arcforge.core.config import Config, build, override, read_toml
 from arcforge.data.corpus import DataConfig
+from arcforge.launch.ray import RayConfig
 from arcforge.model.config import ModelConfig
 from arcforge.model.hf_config import refuse_variants
 from arcforge.rl.agentic_step import AgenticConfig
@@ -45,35 +46,33 @@ class DistillConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """tasks per capability and checkpoint; retrieval: rows per length; temperature of sampling."""
+    """tasks per capability and checkpoint; retrieval: rows per length; mtp_prompts: texts continued with drafts."""
 
     tasks: int = 128
     retrieval_rows: int = 32
     retrieval_lengths: tuple[int, ...] = (256, 512, 1024, 2048)
     retrieval_pairs: int = 24
     mtp_prompts: int = 16
-    temperature: float = 1.0
 
 
 class RecordConfig(Config):
     """What a record measures beside one run per seed (`claims`). compared: the seeds whose runs the comparisons are made
     with. teacher_tasks: of distillation against its teachers;
-    twin_steps, twin_rounds: updates and repetitions of asynchronous RL against its synchronous twin; mtp_prompts: of
-    drafts after one and three MTP training steps."""
+    twin_rounds: repetitions of asynchronous RL against its synchronous twin."""
 
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     compared: tuple[int, ...] = (0, 1, 2)
     teacher_tasks: int = Field(default=2048, ge=1)
-    twin_steps: int = Field(default=12, ge=1)
     twin_rounds: int = Field(default=3, ge=1)
-    mtp_prompts: int = Field(default=256, ge=1)
 
 
 class Recipe(Config):
     """Everything a run needs. `model` holds a checkpoint's config.json values; the rest are fewer than 100 fields.
-    `record` makes it a record: runs of several seeds, and the comparisons."""
+    `ray`: the cluster that agentic RL's processes run on, where it has an address. `record` makes it a record: runs of several
+    seeds, and the comparisons."""
 
     run: RunConfig
+    ray: RayConfig = RayConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()

@@ -17,6 +17,7 @@ from arcforge.core.config import dump_toml
 from arcforge.core.errors import DISK, UserError
 from arcforge.core.interrupts import InterruptWatch
 from arcforge.core.runs import RunFolder, atomic_write
+from arcforge.pipeline.agentic import check_launcher
 from arcforge.pipeline.estimate import describe
 from arcforge.pipeline.recipe import Recipe, load_recipe
 from arcforge.pipeline.stages import STAGE_FUNCTIONS
@@ -24,7 +25,7 @@ from arcforge.pipeline.workspace import STAGES, Workspace
 from arcforge.view.report import write_report
 from arcforge.view.table import summary
 
-FREE_TO_CHANGE = ("run.folder", "run.save_seconds", "record.seeds", "record.compared")
+FREE_TO_CHANGE = ("run.folder", "run.save_seconds", "ray.address", "record.seeds", "record.compared")
 HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names that `atomic_write` gives to files before they are whole."""
 
@@ -35,6 +36,7 @@ def run_recipe(path: Path, overrides: list[str], dry_run: bool = False) -> None:
     if dry_run:
         print(describe(recipe))
         return
+    check_launcher(recipe)
     run_stages(recipe)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
 from arcforge.core.metrics import JsonLines, Progress
-from arcforge.launch.local import LocalLauncher
+from arcforge.launch.local import Launcher
 from arcforge.model.checkpoint import save_checkpoint
 from arcforge.rl.agentic_step import AgenticConfig, advance, digest
 from arcforge.rl.buffer import BufferReader, Group
@@ -65,7 +65,7 @@ class Outcome:
     accounts: dict
 
 
-def train(config: AgenticConfig, place: Place, policy: Policy, launcher: LocalLauncher) -> Outcome:
+def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launcher) -> Outcome:
     """Run the stage's steps. The launcher's components are started by the caller; their death raises ComponentError."""
     state = load_state(place.state_file, policy) or {"step": 0, "version": 0, "histograms": {}, "shares": []}
     step, version, merged, shares = state["step"], state["version"], state["histograms"], state["shares"]
@@ -137,7 +137,7 @@ def publish(place: Place, policy: Policy, step: int) -> int:
 
 
 def _wait_for_groups(
-    config: AgenticConfig, place: Place, reader: BufferReader, launcher: LocalLauncher, version: int
+    config: AgenticConfig, place: Place, reader: BufferReader, launcher: Launcher, version: int
 ) -> list[Group]:
     """The next batch; raises ComponentError when a component died, UserError when nothing moves for STALL_SECONDS."""
     groups = reader.take(config.groups, version, config.staleness_of)

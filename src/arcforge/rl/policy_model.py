@@ -55,7 +55,7 @@ class GlmPolicyModel:
 
     def __init__(self, model: GlmMoeDsa, freeze_indexer: bool = True) -> None:
         self.module = model.eval()
-        self.specs = matrix_specs(model)
+        self.specs: Mapping[str, MatrixSpec] = matrix_specs(model)
         self.topk: int | None = model.config.index_topk
         self._indexer_loss = not freeze_indexer
         groups = {"trunk"} if freeze_indexer else {"trunk", "indexer"}

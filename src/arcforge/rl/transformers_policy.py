@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json",
 PROBE = 12
 """Tokens of each part of a probe."""
 TOLERANCE = 1e-3
-"""Log-probs that differ by more saw other tokens: attention kernels differ by 1e-4 at most in float32, a token that sees
-another document by 1e-2 even in a random model."""
+"""Log-probs that differ by more saw other tokens: rounding makes 1e-6 in a small model, sight of another document 4e-2 even in
+a random one."""
 
 
 class TransformersPolicyModel:
     """A causal language model in float32, without dropout; every parameter trains, with AdamW.
 
-    AdamW throughout: weights that AdamW pre-trained gain nothing from Muon in fine-tuning (Moonlight, arXiv 2502.16982).
+    AdamW throughout: on weights that AdamW pre-trained, fine-tuning with Muon has no clear advantage (Moonlight, arXiv 2502.16982).
 
     packs: measured, not assumed. Models with full attention honour a mask of whole rows; those with windows, recurrent layers
     or their own idea of positions get one document a row and see no mask but the causal one.
@@ -51,7 +52,7 @@ class TransformersPolicyModel:
         self._dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
         self._source = source
         self.module = module.float().eval().requires_grad_(True)
-        self.specs = {name: MatrixSpec("vector") for name, _ in module.named_parameters()}
+        self.specs: Mapping[str, MatrixSpec] = {name: MatrixSpec("vector") for name, _ in module.named_parameters()}
         self._selects_logits = "logits_to_keep" in signature(type(module).forward).parameters
         if not _is_causal(self):
             raise UserError(
@@ -74,8 +75,7 @@ class TransformersPolicyModel:
         before_BT = before(mask_BT)
         inputs: dict[str, Any] = {"input_ids": ids_BT, "use_cache": False}
         if not _one_document_each(documents_BT):
-            mask_B1TT = attention_mask(documents_BT)
-            inputs |= {"attention_mask": mask_B1TT, "position_ids": positions_BT}
+            inputs |= {"attention_mask": attention_mask(documents_BT), "position_ids": positions_BT}
         if self._selects_logits:
             kept_K = before_BT.any(0).nonzero().squeeze(1)
             inputs["logits_to_keep"], before_BT = kept_K, before_BT[:, kept_K]
@@ -106,7 +106,7 @@ class TransformersPolicyModel:
         config["dtype"] = str(self._dtypes[next(iter(self.specs))]).removeprefix("torch.")
         atomic_write(folder / "config.json", json.dumps(config, indent=2))
         for pattern in TOKENIZER_FILES:
-            for file in self._source.glob(pattern):
+            for file in filter(Path.is_file, self._source.glob(pattern)):
                 shutil.copyfile(file, folder / file.name)
 
 
@@ -116,9 +116,8 @@ def attention_mask(documents_BT: Tensor) -> Tensor:
     owners_B1S = documents_BT[:, None, :]
     same_BTS = (documents_BT[:, :, None] == owners_B1S) | (owners_B1S == SHARED)
     hidden_BTS = ~same_BTS.tril()
-    return torch.zeros(hidden_BTS.shape, device=documents_BT.device).masked_fill_(
-        hidden_BTS, torch.finfo(torch.float32).min
-    )[:, None]
+    mask_BTS = torch.zeros(hidden_BTS.shape, device=documents_BT.device)
+    return mask_BTS.masked_fill_(hidden_BTS, torch.finfo(mask_BTS.dtype).min)[:, None]
 
 
 def _one_document_each(documents_BT: Tensor) -> bool:
@@ -137,12 +136,15 @@ def _full_attention(config: Any) -> bool:
 
 @torch.no_grad()
 def _is_causal(model: TransformersPolicyModel) -> bool:
-    """A document scored alone, and with more tokens behind it."""
+    """Log-probs of the same tokens with one and with another continuation; the shapes are equal, so what is causal does not
+    even round otherwise."""
     ids = _probe_ids(model)
-    alone, followed = blank(1, PROBE, 0), blank(1, 2 * PROBE, 0)
-    put(alone, 0, 0, 0, Tokens.of(ids[:PROBE]), 0)
-    put(followed, 0, 0, 0, Tokens.of(ids[: 2 * PROBE], [True] * PROBE + [False] * PROBE), 0)
-    return _close(model.score(alone).logprobs_N, model.score(followed).logprobs_N)
+    scores = []
+    for later in (ids[PROBE : 2 * PROBE], ids[2 * PROBE :]):
+        rows = blank(1, 2 * PROBE, 0)
+        put(rows, 0, 0, 0, Tokens.of(ids[:PROBE] + later, [True] * PROBE + [False] * PROBE), 0)
+        scores.append(model.score(rows).logprobs_N)
+    return _gap(*scores) < TOLERANCE / 10
 
 
 @torch.no_grad()
@@ -159,11 +161,11 @@ def _keeps_documents_apart(model: TransformersPolicyModel) -> bool:
         packed = model.score(rows).logprobs_N
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
-    return _close(packed, model.score(separate(rows)).logprobs_N)
+    return _gap(packed, model.score(separate(rows)).logprobs_N) < TOLERANCE
 
 
-def _close(first: Tensor, second: Tensor) -> bool:
-    return bool((first - second).abs().max() < TOLERANCE)
+def _gap(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())
 
 
 def _probe_ids(model: TransformersPolicyModel) -> list[int]:
@@ -187,7 +189,7 @@ def _read(folder: Path) -> Any:
     logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, output_loading_info=True
+            folder, dtype="auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # whatever a stranger's folder makes the library raise
         reason = str(error).strip().partition("\n")[0]

@@ -14,6 +14,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -37,6 +38,13 @@ def open_sink(path: Path, also: Sequence[SinkName] = ()) -> MetricSink:
         raise UserError(f"metrics sink {unknown[0]!r} is unknown; choose from {', '.join(kinds)}")
     others = {name: kinds[name](path.parent) for name in also}
     return Fanout(JsonLines(path), others) if others else JsonLines(path)
+
+
+def configured_sinks() -> list[SinkName]:
+    """Those that this machine is made for: TensorBoard where it is installed, W&B where it also has an account or a mode."""
+    found: list[SinkName] = ["tensorboard"] if find_spec("tensorboard") else []
+    account = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")
+    return [*found, "wandb"] if account and find_spec("wandb") else found
 
 
 class Fanout:

@@ -17,6 +17,7 @@ from arcforge.core.config import dump_toml
 from arcforge.core.errors import DISK, UserError
 from arcforge.core.interrupts import InterruptWatch
 from arcforge.core.runs import RunFolder, atomic_write
+from arcforge.core.sinks import configured_sinks
 from arcforge.pipeline.agentic import check_launcher
 from arcforge.pipeline.estimate import describe
 from arcforge.pipeline.recipe import Recipe, load_recipe
@@ -48,10 +49,11 @@ def run_stages(recipe: Recipe) -> None:
     torch.set_num_threads(recipe.run.threads)
     try:
         with InterruptWatch() as watch:
-            work = Workspace(recipe, run)
+            work = Workspace(recipe, run, configured_sinks())
             for number, stage in enumerate(STAGES, 1):
                 run_stage(work, number, stage)
                 watch.check()
+            work.sink.close()
             write_report(run.path)
     except OSError as error:
         if error.errno not in DISK:

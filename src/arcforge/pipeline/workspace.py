@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.metrics import JsonLines
 from arcforge.core.runs import RunFolder
+from arcforge.core.sinks import SinkName, open_sink
 from arcforge.core.tasks import Family
 from arcforge.data.corpus import Corpus, load_corpus
 from arcforge.envs.registry import family
@@ -32,9 +34,10 @@ STAGES = (
 class Workspace:
     """Lazily built, so that a resumed run loads only what its remaining stages need."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder) -> None:
+    def __init__(self, recipe: Recipe, run: RunFolder, also: Sequence[SinkName] = ()) -> None:
+        """also: where metrics go beside metrics.jsonl; for the one process that trains."""
         self.recipe, self.run = recipe, run
-        self.sink, self.events = JsonLines(run.metrics), JsonLines(run.events)
+        self.sink, self.events = open_sink(run.metrics, also), JsonLines(run.events)
 
     def folder(self, stage: str) -> Path:
         return self.run.stage(STAGES.index(stage) + 1, stage)

@@ -6,18 +6,28 @@ The running trainer (`asynchronous`) and the replay of a run (`replay`) take the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from arcforge.core.config import Config
 from arcforge.optim.schedule import linear
 from arcforge.rl import advantages
+from arcforge.rl.baselines import cispo, ppo_clip, tis
 from arcforge.rl.buffer import Group
-from arcforge.rl.losses import LossName, LossOutput, check_loss, double_sided
+from arcforge.rl.losses import LossName, LossOutput, check_loss, double_sided, grpo_icepop
 from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Policy, Update
 from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
+
+SYNCHRONOUS_LOSSES: dict[LossName, Callable[..., LossOutput]] = {
+    "grpo_icepop": grpo_icepop,
+    "ppo_clip": ppo_clip,
+    "tis": tis,
+    "cispo": cispo,
+}
+"""Losses with an old policy, for `synchronous` alone: there it is the policy that sampled."""
 
 
 class TaskConfig(Config):
@@ -63,7 +73,11 @@ class AgenticConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError("a family has two entries in tasks; give it one with the sum of the ratios")
         for task in self.tasks:
-            check_loss(task.loss, asynchronous=True)
+            check_loss(task.loss, asynchronous=not self.synchronous)
+            if task.loss not in ("double_sided", *SYNCHRONOUS_LOSSES):
+                raise ValueError(f"loss {task.loss!r} is not one of agentic RL; choose double_sided")
+        if len({task.loss for task in self.tasks}) > 1:
+            raise ValueError("tasks of one stage share a loss; give every family the same, or a stage of its own")
         return self
 
     def staleness_of(self, family: str) -> int:
@@ -109,13 +123,11 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
     return samples
 
 
-def _loss(config: AgenticConfig, train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT) -> LossOutput:
-    return double_sided(
-        train_BT,
-        rollout_BT,
-        advantages_BT,
-        mask_BT,
-        eps_low=config.eps_low,
-        eps_high=config.eps_high,
-        weights_BT=weights_BT,
-    )
+def _loss(config: AgenticConfig, *tensors: Tensor) -> LossOutput:
+    train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT = tensors
+    name = config.tasks[0].loss
+    if name == "double_sided":
+        low, high = config.eps_low, config.eps_high
+        tensors = (train_BT, rollout_BT, advantages_BT, mask_BT)
+        return double_sided(*tensors, eps_low=low, eps_high=high, weights_BT=weights_BT)
+    return SYNCHRONOUS_LOSSES[name](train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT=weights_BT)

@@ -9,6 +9,7 @@ The trainer knows samples and published weights; it never waits for a rollout th
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +19,11 @@ import numpy as np
 
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.errors import UserError
-from arcforge.core.metrics import JsonLines, Progress
+from arcforge.core.metrics import JsonLines, MetricSink, Progress
 from arcforge.launch.local import Launcher
-from arcforge.model.checkpoint import save_checkpoint
 from arcforge.rl.agentic_step import AgenticConfig, advance, digest
 from arcforge.rl.buffer import BufferReader, Group
-from arcforge.rl.diagnostics import fairness, group_metrics, histograms, merge, staleness_metrics
+from arcforge.rl.diagnostics import fairness, histograms, merge, mismatch_alarm, step_metrics
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import Publisher, latest
 from arcforge.rl.state import load_state, save_state
@@ -40,7 +40,7 @@ class Place:
     folder: Path
     trajectories: Path
     source: Path
-    sink: JsonLines
+    sink: MetricSink
     events: JsonLines
     tokenizer: Tokenizer
     seed: int
@@ -77,30 +77,32 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launche
         if not groups:
             continue
         start = time.monotonic()
+        published, lag = version, step % config.publish_every
         batch, update = advance(config, policy, groups, step, place.tokenizer.pad_id)
         step += 1
         members = [t for group in groups for t in group.members]
-        for key, value in histograms(members, version, update.ratios).items():
+        for key, value in histograms(members, version, update.ratios, batch).items():
             merged[key] = merge(merged.get(key), value)
-        shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
+        shares.append(batch.beyond_topk_share(policy.topk))
         reader.commit(step, [t.rollout_id for t in members])
         if step % config.publish_every == 0:
             following = version + 1  # the number under which these weights are published next
             save_state(place.state_file, policy, step=step, version=following, histograms=merged, shares=shares)
-            published, version = version, publish(place, policy, step)
-        else:
-            published = version
+            version = publish(place, policy, step)
         row = {
             "stage": NAME,
             "step": step,
             "version": version,
-            **group_metrics([[t.reward for t in group.members] for group in groups]),
             **update.metrics,
-            **staleness_metrics(members, published, published),
+            **step_metrics([group.members for group in groups], batch, update, published, lag, reader.ledger),
             "turns": float(np.mean([t.metrics.get("turns", 0.0) for t in members])),
             "train_seconds": time.monotonic() - start,
         }
         place.sink.write(row)
+        alarm = mismatch_alarm(row.get("mismatch_mean"), NAME, step)
+        if alarm is not None:
+            place.events.write(alarm)
+            print(f"{NAME}: step {step}: {alarm['text']}", file=sys.stderr, flush=True)
         place.events.write(
             {"who": "trainer", "kind": "batch", "stage": NAME, "step": step, "seconds": row["train_seconds"]}
         )
@@ -130,7 +132,7 @@ def publish(place: Place, policy: Policy, step: int) -> int:
     digest is written down for a replay."""
     newest = latest(place.weights)
     following = 0 if newest is None else newest.version + 1
-    Publisher(place.weights).publish(following, lambda folder: save_checkpoint(policy.model, folder))
+    Publisher(place.weights).publish(following, policy.save)
     row = {"version": following, "step": step, "digest": digest(policy.model)}
     place.events.write({"who": "trainer", "kind": "publish", "stage": NAME, **row})
     return following

@@ -17,17 +17,17 @@ from pydantic import Field
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.config import Config
 from arcforge.core.errors import UserError
-from arcforge.core.metrics import JsonLines, Progress
+from arcforge.core.metrics import MetricSink, Progress
 from arcforge.core.tasks import Family
 from arcforge.core.trajectory import Trajectory
 from arcforge.infer.engine import Engine, EngineConfig
 from arcforge.optim.schedule import linear
 from arcforge.rl import advantages
-from arcforge.rl.diagnostics import group_metrics, histograms, merge
+from arcforge.rl.diagnostics import histograms, merge, step_metrics
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
 from arcforge.rl.orchestrator import choose_index
-from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Loss, Policy, Update
+from arcforge.rl.policy import LAST_LR, ROW_TOKENS, Loss, Policy
 from arcforge.rl.samples import Batch, Sample, build_batch, group_samples
 from arcforge.rl.state import load_state, save_state
 from arcforge.rollout.attempt import attempt
@@ -58,7 +58,7 @@ class Stage:
     signal: Callable[[Batch], np.ndarray]
     folder: Path
     trajectories: Path
-    sink: JsonLines
+    sink: MetricSink
     tokenizer: Tokenizer
     seed: int
     save_seconds: float = 20.0
@@ -96,14 +96,15 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
             scale = linear(step, config.steps, 1.0, LAST_LR)
             update = policy.update(batch, stage.signal(batch), stage.loss, scale)
             members = [t for group in groups for t in group]
-            for key, value in histograms(members, step, update.ratios).items():
+            for key, value in histograms(members, step, update.ratios, batch).items():
                 result[key] = merge(result.get(key), value)
             step += 1
             engine.set_version(step)
-            shares.append(batch.beyond_topk_share(policy.model.config.index_topk))
+            shares.append(batch.beyond_topk_share(policy.topk))
             for trajectory in members:
                 writer.append(trajectory)
-            row = _record(stage, step, groups, update, generated - start, time.monotonic() - generated)
+            told = step_metrics(groups, batch, update, step - 1)
+            row = _record(stage, step, {**update.metrics, **told}, generated - start, time.monotonic() - generated)
             progress.update(1, reward=row["reward"])
             if time.monotonic() - saved >= stage.save_seconds and step < config.steps:
                 save_state(stage.state_file, policy, step=step, histograms=result, shares=shares)
@@ -157,19 +158,7 @@ def samples_of(groups: Sequence[Sequence[Trajectory]]) -> list[Sample]:
     return samples or group_samples(kept[0], [0.0] * len(kept[0]), len(kept))
 
 
-def _record(
-    stage: Stage, step: int, groups: list[list[Trajectory]], update: Update, generate: float, train: float
-) -> dict:
-    members = [t for group in groups for t in group]
-    lengths = [sum(len(s.ids) for s in t.spans if s.source == "model") for t in members]
-    row = {
-        "stage": stage.name,
-        "step": step,
-        **group_metrics([[t.reward for t in group] for group in groups]),
-        **update.metrics,
-        "response_tokens": float(np.mean(lengths)),
-        "generate_seconds": generate,
-        "train_seconds": train,
-    }
+def _record(stage: Stage, step: int, told: dict[str, float], generate: float, train: float) -> dict:
+    row = {"stage": stage.name, "step": step, **told, "generate_seconds": generate, "train_seconds": train}
     stage.sink.write(row)
     return row

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.core.metrics import JsonLines
+from arcforge.core.metrics import MetricSink
 from arcforge.model.checkpoint import load_checkpoint, save_checkpoint
 from arcforge.model.trunk import GlmMoeDsa
 
@@ -17,7 +17,7 @@ class Context:
 
     folder: Path
     tokenizer: Tokenizer
-    sink: JsonLines
+    sink: MetricSink
     seed: int
     save_seconds: float = 20.0
 

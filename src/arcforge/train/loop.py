@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from arcforge.core.errors import UserError
-from arcforge.core.metrics import JsonLines, Progress
+from arcforge.core.metrics import MetricSink, Progress
 from arcforge.core.runs import atomic_write
 from arcforge.data.batches import Batch
 from arcforge.data.mixing import Mixture
@@ -44,7 +44,7 @@ def run(
     optimizer: MuonAdamW,
     rows: Mixture,
     state_file: Path,
-    sink: JsonLines,
+    sink: MetricSink,
     save_seconds: float = 20.0,
 ) -> None:
     """Train to the end of the plan, from `state_file` when it exists; its last state stays until the stage is done."""

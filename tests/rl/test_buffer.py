@@ -284,3 +284,18 @@ def test_kill_9_of_the_trainer_trains_every_group_once_in_the_surviving_lineage(
     assert len(rest) == len(set(rest)) == 600 - 2 * step
     writer.poll()
     assert writer.ledger.counts() == reader.ledger.counts()
+
+
+def test_the_books_in_one_line(tmp_path):
+    writer, reader = BufferWriter(tmp_path, "rl"), BufferReader(tmp_path, "rl")
+    fill(writer, 0)
+    fill(writer, 1, boundary="tool")
+    fill(writer, 2)
+    writer.dispatch(dispatch(3))
+    reader.commit(1, ids(reader.take(1, version=0)))
+    reader.drop(["g2-1"], "stale")
+    counts = reader.ledger.counts()
+    assert counts.balanced and counts.line == "8=2+1+2+1+2"
+    assert counts.row() == {
+        "books/dispatched": 8, "books/trained": 2, "books/dropped": 1, "books/failed": 2, "books/ready": 1, "books/in_flight": 2,
+    }  # fmt: skip

@@ -24,6 +24,7 @@ from arcforge.launch.local import Launcher
 from arcforge.rl.agentic_step import AgenticConfig, advance, digest
 from arcforge.rl.buffer import BufferReader, Group
 from arcforge.rl.diagnostics import fairness, histograms, merge, mismatch_alarm, step_metrics
+from arcforge.rl.ledger import LedgerError
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import Publisher, latest
 from arcforge.rl.state import load_state, save_state
@@ -89,12 +90,16 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launche
             following = version + 1  # the number under which these weights are published next
             save_state(place.state_file, policy, step=step, version=following, histograms=merged, shares=shares)
             version = publish(place, policy, step)
+        books = reader.ledger.counts()
+        if not books.balanced:
+            raise LedgerError(f"after step {step} the rollouts do not add up: {books.line}")
         row = {
             "stage": NAME,
             "step": step,
             "version": version,
             **update.metrics,
             **step_metrics([group.members for group in groups], batch, update, published, lag, reader.ledger),
+            **books.row(),
             "turns": float(np.mean([t.metrics.get("turns", 0.0) for t in members])),
             "train_seconds": time.monotonic() - start,
         }
@@ -106,7 +111,7 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launche
         place.events.write(
             {"who": "trainer", "kind": "batch", "stage": NAME, "step": step, "seconds": row["train_seconds"]}
         )
-        progress.update(1, reward=row["reward"], turns=row["turns"])
+        progress.update(1, reward=row["reward"], turns=row["turns"], rollouts=books.line)
     progress.close()
     accounts = {**reader.ledger.counts().model_dump(), "fairness": fairness(reader.ledger)}
     reader.close()

@@ -51,6 +51,19 @@ class Counts(Value):
         settled = self.trained + sum(self.dropped.values()) + sum(self.failed.values())
         return self.dispatched == settled + self.in_flight + self.ready
 
+    def row(self) -> dict[str, float]:
+        """The books as metrics."""
+        dropped, failed = sum(self.dropped.values()), sum(self.failed.values())
+        numbers = (self.dispatched, self.trained, dropped, failed, self.ready, self.in_flight)
+        names = ("dispatched", "trained", "dropped", "failed", "ready", "in_flight")
+        return {f"books/{name}": float(number) for name, number in zip(names, numbers)}
+
+    @property
+    def line(self) -> str:
+        """dispatched=trained+dropped+failed+ready+in_flight, in numbers."""
+        dispatched, *rest = (f"{number:.0f}" for number in self.row().values())
+        return f"{dispatched}={'+'.join(rest)}"
+
 
 class Ledger:
     """Dispatches by group id, and the state of every rollout and group."""

@@ -26,7 +26,7 @@ class TaskWorker:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, a free one for 0."""
-        app = web.Application(client_max_size=MOST_BYTES, handler_args={"handler_cancellation": True})
+        app = web.Application(client_max_size=MOST_BYTES)
         app.add_routes([web.post("/rollouts", self._rollout), web.get("/health", self._health)])
         self._site = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._site.setup()

@@ -94,8 +94,9 @@ def test_arms_differ_in_their_placement_alone(work, tmp_path):
     for arm in twins.ARMS:
         mine = twins.arm_workspace(work, 7, tmp_path / arm, arm)
         assert mine.seed(STAGE) == work.seed(STAGE) and mine.run.path == tmp_path / arm
-        changed = flat(mine.recipe.model_dump()).items() - flat(work.recipe.model_dump()).items()
-        told[arm] = {key.removeprefix("agentic_rl."): value for key, value in changed if key != "run.folder"}
+        before, after = (flat(recipe.model_dump()) for recipe in (work.recipe, mine.recipe))
+        changed = {key: value for key, value in after.items() if value != before[key] and key != "run.folder"}
+        told[arm] = {key.removeprefix("agentic_rl."): value for key, value in changed.items()}
     assert told == {
         "asynchronous": {"steps": 7},
         "synchronous": {"steps": 7, "synchronous": True},

@@ -56,7 +56,8 @@ def test_help_has_examples_that_parse(verb):
 
 def test_run_takes_overrides_and_dry_run():
     params = parse(["run", "recipes/smoke.toml", "run.seed=1", "--dry-run", "sft.steps=2"])
-    assert params == {"recipe": Path("recipes/smoke.toml"), "overrides": ["run.seed=1", "sft.steps=2"], "dry_run": True}
+    told = {"recipe": Path("recipes/smoke.toml"), "overrides": ["run.seed=1", "sft.steps=2"], "dry_run": True}
+    assert params == {**told, "launcher": "local"}
 
 
 def test_help_is_fast_and_light():

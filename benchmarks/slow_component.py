@@ -16,7 +16,7 @@ from latency import Latency, slowed
 from arcforge.launch.local import Component, LocalLauncher
 
 ORCHESTRATOR, WORKERS, WORKER = (
-    f"arcforge.pipeline.{name}" for name in ("rollout_worker", "task_workers", "task_worker")
+    f"arcforge.pipeline.{name}" for name in ("orchestrator", "task_workers", "task_worker")
 )
 
 

@@ -42,6 +42,7 @@ from arcforge.infer.engine import Engine, EngineConfig
 from arcforge.optim.schedule import linear
 from arcforge.rl import advantages
 from arcforge.rl.baselines import ppo_clip
+from arcforge.rl.diagnostics import TrainedTokens, token_metrics
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
 from arcforge.rl.losses import LossOutput, double_sided, grpo_icepop
@@ -101,7 +102,7 @@ class Study:
                 update = policy.update(batch, batch.advantages, LOSSES[loss], scale)
                 kept.append(copy.deepcopy(policy.model.state_dict()))
                 rewards = [t.reward for group in groups for t in group if t.reward is not None]
-                told = {name: value for name, value in update.metrics.items() if name.startswith(("clip", "ess", "kl"))}
+                told = token_metrics(TrainedTokens.of(batch, update, engine.version))
                 seconds = time.monotonic() - start
                 rows.append({"step": step + 1, "reward": statistics.fmean(rewards), "seconds": seconds, **told})
             runner.run(made.close())

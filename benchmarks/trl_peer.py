@@ -29,6 +29,7 @@ from latency import slowed
 from transformers import AutoTokenizer, GlmMoeDsaForCausalLM, TrainerCallback
 
 from arcforge.chat.tokenizer import Tokenizer
+from arcforge.core.errors import EngineError
 from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Task
@@ -65,7 +66,7 @@ class LockStep:
         return [TokenSpan(ids=ids, source="model", logprobs=[0.0] * len(ids), version=0)], finish
 
     async def score(self, ids: Sequence[int]) -> list[float]:
-        raise NotImplementedError
+        raise EngineError("nothing of this benchmark asks for scores")
 
     def turn(self) -> None:
         """Generate for all if nobody is missing."""

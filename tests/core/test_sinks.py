@@ -6,6 +6,7 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from arcforge.core import sinks
 from arcforge.core.errors import UserError
 from arcforge.core.metrics import JsonLines
 from arcforge.core.runs import read_jsonl
@@ -172,3 +173,20 @@ def test_the_real_wandb_writes_its_files_offline(tmp_path, monkeypatch):
     write(tmp_path / "metrics.jsonl", ROWS, ["wandb"])
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"agentic_rl/by_family/swe/reward" in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, False),
+        ({"WANDB_API_KEY": "k"}, True),
+        ({"WANDB_MODE": "offline"}, True),
+        ({"WANDB_MODE": "online"}, False),
+        ({"WANDB_MODE": "disabled", "WANDB_API_KEY": "k"}, False),
+    ],
+)
+def test_weights_and_biases_is_configured_by_an_account_or_to_write_files(monkeypatch, settings, wanted):
+    monkeypatch.setattr(sinks, "find_spec", lambda name: name == "wandb")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert sinks.configured_sinks() == (["wandb"] if wanted else [])

@@ -1,5 +1,6 @@
-"""Kills at random moments of agentic RL: trainer, engine or orchestrator. The same command goes on; no finished rollout is lost,
-none is trained twice, and what was trained can be replayed to the bit."""
+"""Kills at random moments of agentic RL: trainer, engine, orchestrator or task worker. A worker is started again within the run; for
+the others the same command goes on. No finished rollout is lost, none is trained twice, and what was trained can be replayed to
+the bit."""
 
 import os
 import random
@@ -14,13 +15,18 @@ import tomli_w
 from test_resume import rollouts
 from tinyrun import ARCFORGE, command_of, descendants
 
+from arcforge.core.runs import read_jsonl
 from arcforge.rl.appendlog import RowTail
 from arcforge.rl.buffer import BufferFiles, read_ledger
 from arcforge.rl.replay import commits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched through /proc")
 
-MODULES = {"engine": "arcforge.serve.main", "orchestrator": "arcforge.pipeline.rollout_worker"}
+MODULES = {
+    "engine": "arcforge.serve.main",
+    "orchestrator": "arcforge.pipeline.orchestrator",
+    "worker": "arcforge.pipeline.task_worker",
+}
 LONGEST_LIFE = 2.0  # seconds between a moment and the kill
 
 
@@ -44,13 +50,30 @@ def one_life(run, part, moment, seconds):
     }[moment]
     run.start().until(reached)
     time.sleep(seconds)
-    if part == "trainer":
+    if part == "worker":
+        the_worker_is_replaced(run)
+    if part in ("trainer", "worker"):
         run.kill()
         return
     os.kill(process_of(run, part), signal.SIGKILL)
     assert run.process.wait(60) == 2, run.log.read_text()
     last = run.log.read_text().splitlines()[-1]
     assert "ended with code -9" in last and "the same command continues" in last
+
+
+def the_worker_is_replaced(run):
+    """Killed, it is started again by the orchestrator, and rollouts go on to finish in the same run."""
+    run.until(lambda: process_of(run, "worker") is not None)
+    old, restarts = process_of(run, "worker"), len(worker_restarts(run))
+    os.kill(old, signal.SIGKILL)
+    run.until(lambda: len(worker_restarts(run)) > restarts and process_of(run, "worker") not in (None, old))
+    ids = len(rollouts(run))
+    run.until(lambda: len(rollouts(run)) > ids + 4)
+    assert "ended with code -9" in worker_restarts(run)[-1]["reason"]
+
+
+def worker_restarts(run):
+    return [row for row in read_jsonl(run.folder / "events.jsonl") if row["kind"] == "worker_restart"]
 
 
 def check(run, finished):
@@ -66,7 +89,7 @@ def check(run, finished):
 
 def chaos(run, kills, seed):
     rng, finished = random.Random(seed), set()
-    parts, moments = ["trainer", "engine", "orchestrator"], ["step", "rollout", "step", "started"]
+    parts, moments = ["trainer", "engine", "orchestrator", "worker"], ["step", "rollout", "step", "started", "rollout"]
     for number in range(kills):
         part = parts[number] if number < len(parts) else rng.choice(parts)
         one_life(run, part, moments[number % len(moments)], rng.uniform(0, LONGEST_LIFE))

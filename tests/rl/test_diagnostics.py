@@ -55,7 +55,7 @@ def test_one_step_gives_the_json_of_the_run_folder():
 
 
 def test_staleness_span_and_lag_are_three_numbers():
-    found = staleness_metrics([sampled_by(3), sampled_by(1, 4)], version=5, published=4)
+    found = staleness_metrics([sampled_by(3), sampled_by(1, 4)], version=5, lag=1)
     assert found == {"staleness_mean": 3, "staleness_max": 4, "version_span_mean": 1.5, "publish_lag": 1}
 
 

@@ -14,7 +14,7 @@ from arcforge.launch.limits import raise_open_files
 from arcforge.rl.buffer import BufferWriter
 from arcforge.rl.orchestrator import MultiTaskOrchestrator, OrchestratorConfig, TaskEntry
 from arcforge.rl.publish import Publisher
-from arcforge.rl.runners import Order, RemoteRunner
+from arcforge.rl.runners import MOST_RUNS, Order, RemoteRunner
 
 SCRIPT = """
 import asyncio, sys
@@ -106,6 +106,46 @@ def test_a_killed_workers_rollouts_run_again_in_the_next_one(tmp_path):
     kept = [[(s.ids, s.logprobs, s.trained) for s in t.spans] for t in undisturbed]
     assert kept == [[(s.ids, s.logprobs, s.trained) for s in t.spans] for t in disturbed]
     assert all(t.valid for t in disturbed)
+
+
+def test_a_worker_that_goes_away_late_is_waited_for_anew_and_not_for_ever(tmp_path):
+    """Patience counts the time without a worker, not that of the rollout."""
+    file = tmp_path / "address"
+
+    async def play():
+        with worker(file, 1.0) as first:
+            running = asyncio.create_task(closing(runner(file, patience=0.8), order(1)))
+            await asyncio.sleep(1.2)
+            first.kill()
+            await asyncio.to_thread(first.wait)
+            file.unlink()
+            await asyncio.sleep(0.3)
+        with worker(file, 0.05):
+            return (await running)[0]
+
+    assert asyncio.run(asyncio.wait_for(play(), 60)).valid
+
+
+def test_a_rollout_that_takes_every_worker_down_fails(tmp_path):
+    async def play():
+        hits = 0
+
+        async def hang_up(reader, writer):
+            nonlocal hits
+            hits += 1
+            await reader.readline()
+            writer.close()
+
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            (lost,) = await closing(RemoteRunner("lamp", lambda: address), order(1))
+        return lost, hits
+
+    lost, hits = asyncio.run(asyncio.wait_for(play(), 30))
+    assert hits == MOST_RUNS and lost.reward is None
+    assert lost.failure is not None and lost.failure.boundary == "task"
+    assert f"{MOST_RUNS} workers of lamp went away under it" in lost.failure.reason
 
 
 def test_no_worker_a_wrong_one_and_a_hung_one_are_failures_with_a_reason(tmp_path):

@@ -152,7 +152,7 @@ def test_a_rewarded_token_becomes_likely(tmp_path):
         ]
         batch = build_batch(samples, 64, 0, "token_mean")
         update = policy.update(batch, batch.advantages, double_sided_loss)
-        assert update.metrics["ratio_mean"] == pytest.approx(1, abs=1e-4) and update.kept.all()
+        assert update.ratios.mean() == pytest.approx(1, abs=1e-4) and update.kept.all()
     assert float(log_probs()[wanted]) > start + 1
 
 

@@ -41,10 +41,10 @@ def open_sink(path: Path, also: Sequence[SinkName] = ()) -> MetricSink:
 
 
 def configured_sinks() -> list[SinkName]:
-    """Those that this machine is made for: TensorBoard where it is installed, W&B where it also has an account or a mode."""
+    """Those that this machine is made for: TensorBoard where it is installed, W&B where it is and has an account, or is to
+    write files only."""
     found: list[SinkName] = ["tensorboard"] if find_spec("tensorboard") else []
-    account = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")
-    return [*found, "wandb"] if account and find_spec("wandb") else found
+    return [*found, "wandb"] if find_spec("wandb") and _wandb_account() else found
 
 
 class Fanout:
@@ -120,7 +120,7 @@ class WandB:
 
     def __init__(self, run: Path) -> None:
         wandb = _package("wandb", "wandb", "pip install arcforge[wandb]")
-        if not os.environ.get("WANDB_API_KEY") and os.environ.get("WANDB_MODE") != "offline":
+        if not _wandb_account():
             raise UserError("metrics sink wandb: set WANDB_API_KEY, or WANDB_MODE=offline to write files only")
         folder = run / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +142,11 @@ class WandB:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _wandb_account() -> bool:
+    mode = os.environ.get("WANDB_MODE", "")
+    return mode == "offline" or (mode != "disabled" and bool(os.environ.get("WANDB_API_KEY")))
 
 
 def _run_id(file: Path) -> str:

@@ -51,11 +51,11 @@ def in_team(entry: Any, most: int, sizes: list[int], *tensors: Tensor) -> None:
     assert all(tensor.is_contiguous() for tensor in tensors)
     numbers = (ctypes.c_int64 * len(sizes))(*sizes)
     addresses = (ctypes.c_void_p * (len(tensors) + 1))(ctypes.addressof(numbers), *(t.data_ptr() for t in tensors))
-    threads = min(most, torch.get_num_threads())
-    if _OPENMP is None or threads <= 1:
+    count = min(most, torch.get_num_threads())
+    if _OPENMP is None or count <= 1:
         entry.ctypes(addresses)
     else:
-        _OPENMP.GOMP_parallel(ctypes.c_void_p(entry.address), addresses, threads, 0)
+        _OPENMP.GOMP_parallel(ctypes.c_void_p(entry.address), addresses, count, 0)
 
 
 @numba.cfunc(types.int32())

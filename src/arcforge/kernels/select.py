@@ -58,21 +58,21 @@ def routed_experts(
 
 
 def paged_mqa(
-    q_BTHC: Tensor,
+    q_BHC: Tensor,
     keys_NC: Tensor,
     tables_BX: Tensor,
     block: int,
-    first_BT: Tensor,
-    last_BT: Tensor,
+    first_B: Tensor,
+    last_B: Tensor,
     rank: int,
     scale: float,
 ) -> Tensor:
-    """Attended latents [B, T, H, R] of few queries per row over blocks of a cache; the terms are those of `naive.paged_mqa`."""
-    if _compiled(q_BTHC, keys_NC):
+    """Attended latents [B, H, R] of one query per row over blocks of a cache; the terms are those of `naive.paged_mqa`."""
+    if _compiled(q_BHC, keys_NC):
         from arcforge.kernels.attention import paged
 
-        return paged.paged_mqa(q_BTHC, keys_NC, tables_BX, block, first_BT, last_BT, rank, scale)
-    return attention.paged_mqa(q_BTHC, keys_NC, tables_BX, block, first_BT, last_BT, rank, scale)
+        return paged.paged_mqa(q_BHC, keys_NC, tables_BX, block, first_B, last_B, rank, scale)
+    return attention.paged_mqa(q_BHC, keys_NC, tables_BX, block, first_B, last_B, rank, scale)
 
 
 def delta_rule(

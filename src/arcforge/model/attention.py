@@ -25,8 +25,6 @@ from arcforge.model.recompute import computed_again
 GATHER_FROM = 2048
 GATHER_RATIO = 16
 """Gathering the selected keys pays from this length on, where it is this many times top-k (benchmarks/attention.py)."""
-FEW_QUERIES = 9
-"""Most queries per row, a token and its drafts, that read the cache's blocks one after the other."""
 
 
 class MLA(Alone):
@@ -179,11 +177,11 @@ class MLA(Alone):
             queries = self.indexer.queries(x_BTD, q_latent_BTR, layout)
         if not self.alone and not selects and layout.starts_rows and self._expanding_pays:
             return self._prefilled(q_nope, q_rope, latents, layout), selection
-        q_BTHC, T = self._absorbed(q_nope, q_rope), x_BTD.shape[1]
+        q_BTHC = self._absorbed(q_nope, q_rope)
         if self.alone:
             attended_BTHR, selection = self._attend_alone(q_BTHC, queries, layout, cache, selection)
-        elif T == 1 or (T <= FEW_QUERIES and not selects):
-            attended_BTHR, selection = self._attend_few(q_BTHC, queries, layout, cache, selection)
+        elif x_BTD.shape[1] == 1:
+            attended_BTHR, selection = self._attend_one(q_BTHC, queries, layout, cache, selection)
         else:
             attended_BTHR, selection = self._attend_many(q_BTHC, queries, layout, cache, selection)
         return self._out(attended_BTHR), selection
@@ -202,7 +200,7 @@ class MLA(Alone):
         out_BHTV = masked_mha(q_BHTK, *self._expand(*latents), masks, self.scale)
         return self.o_proj(out_BHTV.transpose(1, 2).flatten(2))
 
-    def _attend_few(
+    def _attend_one(
         self,
         q_BTHC: Tensor,
         queries: tuple[Tensor, Tensor] | None,
@@ -210,17 +208,18 @@ class MLA(Alone):
         cache: CacheView,
         selection: Selection | None,
     ) -> tuple[Tensor, Selection | None]:
-        """Attended latents [B, T, H, R], the keys read where they lie; one query per row where keys are selected."""
-        rank, last_BT = self.config.kv_lora_rank, layout.positions_BT
+        """Attended latents [B, 1, H, R] of one query per row, the keys read where they lie."""
+        rank, last_B, q_BHC = self.config.kv_lora_rank, layout.positions_BT[:, 0], q_BTHC[:, 0]
         if not layout.sparse or layout.span <= self.config.index_topk:
-            first_BT = (last_BT - (self.window - 1)).clamp(min=0) if self.window else torch.zeros_like(last_BT)
-            return cache.attended(self.layer, q_BTHC, first_BT, last_BT, rank, self.scale), selection
+            first_B = (last_B - (self.window - 1)).clamp(min=0) if self.window else torch.zeros_like(last_B)
+            attended_BHR = cache.attended(self.layer, q_BHC, first_B, last_B, rank, self.scale)
+            return attended_BHR.unsqueeze(1), selection
         if queries is not None:
             scores_BTS = Index(*queries, cache.indexer_keys(self.layer)).scores(0, 1, causal=False)
             selection = [selected_positions(scores_BTS, layout.visible(0, 1, self.window), self.config.index_topk)]
         positions_BTK, chosen_BTK = _chunk(selection, 0)
         chosen = positions_BTK[:, 0], chosen_BTK[:, 0]
-        return cache.attended_at(self.layer, q_BTHC, *chosen, rank, self.scale), selection
+        return cache.attended_at(self.layer, q_BHC, *chosen, rank, self.scale).unsqueeze(1), selection
 
     def _attend_many(
         self,

@@ -80,21 +80,18 @@ class CacheView:
         )
         return keys, indexer_keys
 
-    def attended(
-        self, layer: int, q_BTHC: Tensor, first_BT: Tensor, last_BT: Tensor, rank: int, scale: float
-    ) -> Tensor:
-        """Latents [B, T, H, R] that queries attend over keys first..last of their row."""
-        keys_NC = self._cache.keys[layer]
-        return paged_mqa(q_BTHC, keys_NC, self._tables_BX, BLOCK, first_BT, last_BT, rank, scale)
+    def attended(self, layer: int, q_BHC: Tensor, first_B: Tensor, last_B: Tensor, rank: int, scale: float) -> Tensor:
+        """Latents [B, H, R] that one query per row attends over keys first..last of its row."""
+        return paged_mqa(q_BHC, self._cache.keys[layer], self._tables_BX, BLOCK, first_B, last_B, rank, scale)
 
     def attended_at(
-        self, layer: int, q_BTHC: Tensor, positions_BK: Tensor, chosen_BK: Tensor, rank: int, scale: float
+        self, layer: int, q_BHC: Tensor, positions_BK: Tensor, chosen_BK: Tensor, rank: int, scale: float
     ) -> Tensor:
-        """The same for one query per row over the positions that are chosen."""
+        """The same over the positions that are chosen."""
         places_BK = torch.where(chosen_BK, self._places(positions_BK), -1)
-        first_B1 = torch.zeros_like(places_BK[:, :1])
-        last_B1 = first_B1 + (places_BK.shape[1] - 1)
-        return paged_mqa(q_BTHC, self._cache.keys[layer], places_BK, 1, first_B1, last_B1, rank, scale)
+        first_B = torch.zeros_like(places_BK[:, 0])
+        last_B = first_B + (places_BK.shape[1] - 1)
+        return paged_mqa(q_BHC, self._cache.keys[layer], places_BK, 1, first_B, last_B, rank, scale)
 
     def _read(self, store_NC: Tensor) -> Tensor:
         blocks = store_NC.view(self._cache.blocks, -1)

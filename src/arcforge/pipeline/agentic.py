@@ -114,7 +114,7 @@ def start_orchestrator(
     )
     path = place.folder / "job.json"
     atomic_write(path, job.model_dump_json())
-    argv = [sys.executable, "-m", "arcforge.pipeline.rollout_worker", str(path.absolute())]
+    argv = [sys.executable, "-m", "arcforge.pipeline.orchestrator", str(path.absolute())]
     launcher.start("orchestrator", argv, heartbeat=job.heartbeat("orchestrator"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arcforge.core.errors import UserError
-from arcforge.launch.local import LocalLauncher
+from arcforge.launch.local import ComponentDied, ComponentError, LocalLauncher
 from arcforge.pipeline.job import Job
 from arcforge.rl.runners import RemoteRunner
 
@@ -45,7 +45,7 @@ class TaskWorkers:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for share in self._job.families:
-                problem = self._launcher.problem(_component(share.name))
+                problem = self._problem(_component(share.name))
                 if problem is None:
                     continue
                 short = time.monotonic() - self._started[share.name] < SHORT_LIFE
@@ -56,6 +56,13 @@ class TaskWorkers:
                     raise UserError(f"the worker of {share.name} does not stay alive: {problem.line}")
                 self._launcher.kill(_component(share.name))
                 self._start(share.name)
+
+    def _problem(self, name: str) -> ComponentError | None:
+        """A worker that ended is missing, however well it ended."""
+        component = self._launcher.component(name)
+        if component.exit_code == 0:
+            return ComponentDied(name, 0, component.log)
+        return self._launcher.problem(name)
 
     def _start(self, family: str) -> None:
         self._job.address_file(family).unlink(missing_ok=True)

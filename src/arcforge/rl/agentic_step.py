@@ -33,7 +33,7 @@ SYNCHRONOUS_LOSSES: dict[LossName, Callable[..., LossOutput]] = {
 class TaskConfig(Config):
     """A task family of the stage (a name of `envs.registry`). ratio: its part of the groups, relative to the others.
     timeout: seconds per rollout. concurrency: its rollouts at once. 0 in group_size, concurrency and max_staleness is the
-    stage's value. loss: of its tokens."""
+    stage's value."""
 
     name: str = "swe"
     ratio: float = Field(default=1.0, gt=0)
@@ -41,17 +41,17 @@ class TaskConfig(Config):
     timeout: float = Field(default=120.0, gt=0)
     concurrency: int = Field(default=0, ge=0)
     max_staleness: int = Field(default=0, ge=0)
-    loss: LossName = "double_sided"
 
 
 class AgenticConfig(Config):
-    """tasks: the families, each with its limits. groups of group_size per update. eps_low, eps_high: f is zero outside
-    (1 - eps_low, 1 + eps_high). max_staleness: versions a token may lag behind (tau). engines: processes of one thread, over
-    which rollouts are spread. trainer_threads: of this process while it trains. reset_optimizer: forget the moments after each
-    publication (the report's rule). synchronous: a barrier between rollouts and updates with the same placement, for
-    comparison."""
+    """tasks: the families, each with its limits. loss: of all of them. groups of group_size per update. eps_low, eps_high: f is
+    zero outside (1 - eps_low, 1 + eps_high). max_staleness: versions a token may lag behind (tau). engines: processes of one
+    thread, over which rollouts are spread. trainer_threads: of this process while it trains. reset_optimizer: forget the
+    moments after each publication (the report's rule). synchronous: a barrier between rollouts and updates with the same
+    placement, for comparison."""
 
     tasks: tuple[TaskConfig, ...] = Field(default=(TaskConfig(),), min_length=1)
+    loss: LossName = "double_sided"
     steps: int = 60
     groups: int = 16
     group_size: int = 8
@@ -72,12 +72,9 @@ class AgenticConfig(Config):
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("a family has two entries in tasks; give it one with the sum of the ratios")
-        for task in self.tasks:
-            check_loss(task.loss, asynchronous=not self.synchronous)
-            if task.loss not in ("double_sided", *SYNCHRONOUS_LOSSES):
-                raise ValueError(f"loss {task.loss!r} is not one of agentic RL; choose double_sided")
-        if len({task.loss for task in self.tasks}) > 1:
-            raise ValueError("tasks of one stage share a loss; give every family the same, or a stage of its own")
+        check_loss(self.loss, asynchronous=not self.synchronous)
+        if self.loss not in ("double_sided", *SYNCHRONOUS_LOSSES):
+            raise ValueError(f"loss {self.loss!r} is not one of agentic RL; choose double_sided")
         return self
 
     def staleness_of(self, family: str) -> int:
@@ -125,9 +122,8 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
 
 def _loss(config: AgenticConfig, *tensors: Tensor) -> LossOutput:
     train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT = tensors
-    name = config.tasks[0].loss
-    if name == "double_sided":
+    if config.loss == "double_sided":
         low, high = config.eps_low, config.eps_high
         tensors = (train_BT, rollout_BT, advantages_BT, mask_BT)
         return double_sided(*tensors, eps_low=low, eps_high=high, weights_BT=weights_BT)
-    return SYNCHRONOUS_LOSSES[name](train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT=weights_BT)
+    return SYNCHRONOUS_LOSSES[config.loss](train_BT, rollout_BT, advantages_BT, mask_BT, weights_BT=weights_BT)

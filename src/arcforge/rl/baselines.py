@@ -23,9 +23,9 @@ from arcforge.rl.losses import (
     Reduction,
     clipped_away,
     clipped_objective,
+    cut_shares,
     importance_ratio,
     masked_mean,
-    ratio_metrics,
     reduce_objective,
     token_weights,
 )
@@ -170,5 +170,5 @@ def _output(
     """own_BT: the ratio that the loss clips; its side of 1 is the side of the cut."""
     ratio_BT = importance_ratio(train_BT.detach(), rollout_BT.detach(), mask_BT)
     low_BT = cut_BT & (own_BT.detach() < 1)
-    metrics = ratio_metrics(ratio_BT, mask_BT, low_BT=low_BT, high_BT=cut_BT & ~low_BT)
+    metrics = cut_shares(mask_BT, low_BT=low_BT, high_BT=cut_BT & ~low_BT)
     return LossOutput(loss, metrics, ratio_BT, mask_BT & ~cut_BT)

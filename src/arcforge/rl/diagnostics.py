@@ -140,8 +140,7 @@ def step_metrics(
     tokens = TrainedTokens.of(batch, update, version)
     row = {
         **group_metrics([[t.reward for t in group] for group in groups]),
-        **staleness_metrics(members, version, version),
-        "publish_lag": float(lag),
+        **staleness_metrics(members, version, lag),
         **_part_metrics(members, tokens),
     }
     if lag == 0:
@@ -206,15 +205,15 @@ def mismatch_alarm(
     return {**row, "value": value, "limit": limit, "text": text}
 
 
-def staleness_metrics(trajectories: Sequence[Trajectory], version: int, published: int) -> dict[str, float]:
-    """Versions; means and maximum over trajectories."""
+def staleness_metrics(trajectories: Sequence[Trajectory], version: int, lag: int) -> dict[str, float]:
+    """Versions; means and maximum over trajectories. lag: updates of the trainer since `version`."""
     ages = staleness(trajectories, version)
     spans = [max(t.versions, default=0) - min(t.versions, default=0) for t in trajectories]
     return {
         "staleness_mean": _mean(ages),
         "staleness_max": float(max(ages, default=0)),
         "version_span_mean": _mean(spans),
-        "publish_lag": float(version - published),
+        "publish_lag": float(lag),
     }
 
 

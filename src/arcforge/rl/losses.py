@@ -117,7 +117,7 @@ def grpo_icepop(
     objective_BT = pop_BT * clipped_objective(r_BT, advantages_BT, eps_low, eps_high)
     loss = reduce_objective(objective_BT, mask_BT, reduction, weights_BT)
     with torch.no_grad():
-        metrics = ratio_metrics(rho_BT, mask_BT, low_BT=rho_BT < 1 / beta, high_BT=rho_BT > beta)
+        metrics = cut_shares(mask_BT, low_BT=rho_BT < 1 / beta, high_BT=rho_BT > beta)
         cut_BT = clipped_away(r_BT, advantages_BT, eps_low, eps_high)
         metrics["clip_ppo_share"] = masked_mean(cut_BT.float(), mask_BT)
     return LossOutput(loss, metrics, rho_BT, inside_BT & ~cut_BT & mask_BT)
@@ -149,7 +149,7 @@ def double_sided(
     f_BT = torch.where(kept_BT, ratio_BT, 0.0)
     objective_BT = f_BT * advantages_BT * torch.where(mask_BT, train_BT, 0.0)
     loss = reduce_objective(objective_BT, mask_BT, reduction, weights_BT)
-    return LossOutput(loss, ratio_metrics(ratio_BT, mask_BT, low_BT=low_BT, high_BT=high_BT), ratio_BT, kept_BT)
+    return LossOutput(loss, cut_shares(mask_BT, low_BT=low_BT, high_BT=high_BT), ratio_BT, kept_BT)
 
 
 def distillation(
@@ -214,17 +214,7 @@ def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return torch.where(mask_BT, values_BT, 0.0).sum() / mask_BT.sum().clamp(min=1)
 
 
-def ratio_metrics(ratio_BT: Tensor, mask_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> dict[str, Tensor]:
-    """clip shares: masked positions whose ratio the loss cut on the low and on the high side. ess: effective sample size
-    (sum w)^2 / (n sum w^2) in (0, 1]. kl_k1, kl_k3: KL(pi_rollout || pi_train) as the means of -log r and of
-    r - 1 - log r. `diagnostics` has the same names for a whole step."""
-    total = torch.where(mask_BT, ratio_BT, 0.0).sum()
-    squares = torch.where(mask_BT, ratio_BT**2, 0.0).sum()
-    return {
-        "ratio_mean": masked_mean(ratio_BT, mask_BT),
-        "clip_low_share": masked_mean(low_BT.float(), mask_BT),
-        "clip_high_share": masked_mean(high_BT.float(), mask_BT),
-        "ess": total**2 / (squares * mask_BT.sum()).clamp(min=1e-12),
-        "kl_k1": masked_mean(-ratio_BT.log(), mask_BT),
-        "kl_k3": masked_mean(ratio_BT - 1 - ratio_BT.log(), mask_BT),
-    }
+def cut_shares(mask_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> dict[str, Tensor]:
+    """Shares of masked positions whose ratio the loss cut on the low and on the high side."""
+    sides = {"clip_low_share": low_BT, "clip_high_share": high_BT}
+    return {name: masked_mean(side_BT.float(), mask_BT) for name, side_BT in sides.items()}

@@ -104,7 +104,7 @@ def train(config: OnPolicyConfig, stage: Stage, policy: Policy) -> Result:
             for trajectory in members:
                 writer.append(trajectory)
             told = step_metrics(groups, batch, update, step - 1)
-            row = _record(stage, step, {**update.metrics, **told}, generated - start, time.monotonic() - generated)
+            row = _record(stage, step, {**told, **update.metrics}, generated - start, time.monotonic() - generated)
             progress.update(1, reward=row["reward"])
             if time.monotonic() - saved >= stage.save_seconds and step < config.steps:
                 save_state(stage.state_file, policy, step=step, histograms=result, shares=shares)

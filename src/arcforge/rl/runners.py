@@ -20,6 +20,8 @@ from arcforge.core.trajectory import Trajectory
 
 PATIENCE = 60.0
 """Seconds without a worker (it starts, or starts again) after which a rollout fails."""
+MOST_RUNS = 3
+"""Workers that may go away under one rollout: what takes a worker down each time is not run for ever."""
 RETRY_SECONDS = 0.2
 GRACE = 5.0
 """Seconds beyond a rollout's own limit that its worker may take to answer."""
@@ -114,21 +116,26 @@ class RemoteRunner:
 
     async def run(self, order: Order) -> Trajectory:
         """A rollout whose worker went away is run again; nothing of it has been recorded anywhere."""
-        last_seen, problem = time.monotonic(), "it did not start"
-        while time.monotonic() - last_seen < self._patience:
+        alone_since, lost, problem = time.monotonic(), 0, "it did not start"
+        while time.monotonic() - alone_since < self._patience and lost < MOST_RUNS:
             address = self._address()
             if address is not None:
                 try:
                     return await self._post(address, order)
+                except aiohttp.ClientConnectorError as error:
+                    problem = str(error)
                 except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
-                    problem = str(error) or type(error).__name__
+                    alone_since, lost, problem = time.monotonic(), lost + 1, str(error) or type(error).__name__
                 except TimeoutError:
                     limit = order.hard_limit + GRACE
                     return failed(order, _failure(TimeoutError(f"the worker did not answer within {limit:g} s")))
                 except (aiohttp.ClientResponseError, ValueError) as error:
                     return failed(order, TaskError(f"the worker of {self.name} answered nonsense: {error}").failure())
             await asyncio.sleep(RETRY_SECONDS)
-        reason = f"no worker of {self.name} for {self._patience:g} s: {problem}"
+        if lost == MOST_RUNS:
+            reason = f"{lost} workers of {self.name} went away under it: {problem}"
+        else:
+            reason = f"no worker of {self.name} for {self._patience:g} s: {problem}"
         return failed(order, TaskError(reason).failure())
 
     async def close(self) -> None:

@@ -59,25 +59,25 @@ def mqa_absorbed(q_BTHC: Tensor, keys_BSC: Tensor, rank: int, bias_BTS: Tensor, 
 
 
 def paged_mqa(
-    q_BTHC: Tensor,
+    q_BHC: Tensor,
     keys_NC: Tensor,
     tables_BX: Tensor,
     block: int,
-    first_BT: Tensor,
-    last_BT: Tensor,
+    first_B: Tensor,
+    last_B: Tensor,
     rank: int,
     scale: float,
 ) -> Tensor:
-    """`mqa_absorbed` of queries that see the keys first..last (int64, both included) of their row, [B, T, H, R].
+    """`mqa_absorbed` of one query per row over the keys first..last (int64, both included) of its row, [B, H, R].
 
     Key s of row b is keys[tables[b, s // block] * block + s % block]; keys of a negative block are not seen.
     """
     blocks_XC = keys_NC.view(-1, block * keys_NC.shape[-1])
     keys_BSC = blocks_XC.index_select(0, tables_BX.flatten().clamp(min=0)).view(len(tables_BX), -1, keys_NC.shape[-1])
-    places_S = torch.arange(keys_BSC.shape[1], device=q_BTHC.device)
-    seen_BTS = (places_S >= first_BT.unsqueeze(-1)) & (places_S <= last_BT.unsqueeze(-1))
-    seen_BTS &= (tables_BX >= 0).repeat_interleave(block, 1).unsqueeze(1)
-    return mqa_absorbed(q_BTHC, keys_BSC, rank, as_bias(seen_BTS), scale)
+    places_S = torch.arange(keys_BSC.shape[1], device=q_BHC.device)
+    seen_BS = (places_S >= first_B.unsqueeze(-1)) & (places_S <= last_B.unsqueeze(-1))
+    seen_BS &= (tables_BX >= 0).repeat_interleave(block, 1)
+    return mqa_absorbed(q_BHC.unsqueeze(1), keys_BSC, rank, as_bias(seen_BS).unsqueeze(1), scale).squeeze(1)
 
 
 def mqa_alone(q_THC: Tensor, keys_SC: Tensor, rank: int, mask_TS: Tensor, scale: float) -> Tensor:

@@ -1,5 +1,5 @@
-"""Absorbed MQA read from the blocks of a cache where they lie, as a compiled loop. Legend: N queries, B rows, X blocks of a row,
-H heads, R latent rank, C = R + rope.
+"""Absorbed MQA read from the blocks of a cache where they lie, as a compiled loop. Legend: B rows, each with one query, X blocks of a
+row, H heads, R latent rank, C = R + rope.
 
 A batch's rows differ in length and lie in blocks; `mqa_absorbed` takes a copy of them that is padded to the longest.
 """
@@ -17,45 +17,44 @@ TILE = 4
 
 
 def paged_mqa(
-    q_BTHC: Tensor,
+    q_BHC: Tensor,
     keys_NC: Tensor,
     tables_BX: Tensor,
     block: int,
-    first_BT: Tensor,
-    last_BT: Tensor,
+    first_B: Tensor,
+    last_B: Tensor,
     rank: int,
     scale: float,
 ) -> Tensor:
     """`naive.paged_mqa` in float32, without a gradient; a query's result does not depend on the others."""
-    B, T, H, C = q_BTHC.shape
-    N, scale_1 = B * T, torch.tensor([scale], dtype=torch.float32)
-    out_BTHR = torch.empty(B, T, H, rank)
-    sizes = [N, H, C, rank, len(keys_NC), B, tables_BX.shape[1], block]
-    places = (tables_BX.contiguous(), first_BT.contiguous(), last_BT.contiguous())
-    in_team(_part, N, sizes, q_BTHC.contiguous(), keys_NC, *places, scale_1, out_BTHR)
-    return out_BTHR
+    (B, H, C), scale_1 = q_BHC.shape, torch.tensor([scale], dtype=torch.float32)
+    out_BHR = torch.empty(B, H, rank)
+    sizes = [B, H, C, rank, len(keys_NC), tables_BX.shape[1], block]
+    places = (tables_BX.contiguous(), first_B.contiguous(), last_B.contiguous())
+    in_team(_part, B, sizes, q_BHC.contiguous(), keys_NC, *places, scale_1, out_BHR)
+    return out_BHR
 
 
 @compiled
-def _attend(q_NHC, keys_SC, tables_BX, block, first_N, last_N, scale, out_NHR, begin, end):
-    N, H = q_NHC.shape[:2]
+def _attend(q_BHC, keys_NC, tables_BX, block, first_B, last_B, scale, out_BHR, begin, end):
+    H = q_BHC.shape[1]
     places_Z = np.empty(tables_BX.shape[1] * block + TILE, np.int64)
     weights_HZ = np.empty((H + 1, len(places_Z)), np.float32)
-    unused_R = np.empty(out_NHR.shape[2], np.float32)  # what the odd head is paired with
-    for n in range(begin, end):
-        seen = _places(tables_BX[n * len(tables_BX) // N], block, first_N[n], last_N[n] + 1, places_Z)
+    unused_R = np.empty(out_BHR.shape[2], np.float32)  # what the odd head is paired with
+    for b in range(begin, end):
+        seen = _places(tables_BX[b], block, first_B[b], last_B[b] + 1, places_Z)
         for z in range(0, seen, TILE):
-            keys = _tile(keys_SC, places_Z, z)
+            keys = _tile(keys_NC, places_Z, z)
             for h in range(0, H, 2):
-                _scores(q_NHC[n, h], q_NHC[n, min(h + 1, H - 1)], keys, scale, weights_HZ[h : h + 2, z : z + TILE])
+                _scores(q_BHC[b, h], q_BHC[b, min(h + 1, H - 1)], keys, scale, weights_HZ[h : h + 2, z : z + TILE])
         for h in range(H):
             _softmax(weights_HZ[h], seen)
-            out_NHR[n, h] = 0
+            out_BHR[b, h] = 0
         for z in range(0, seen, TILE):
-            keys = _tile(keys_SC, places_Z, z)
+            keys = _tile(keys_NC, places_Z, z)
             for h in range(0, H, 2):
-                other_R = out_NHR[n, h + 1] if h + 1 < H else unused_R
-                _add(weights_HZ[h : h + 2, z : z + TILE], keys, out_NHR[n, h], other_R)
+                other_R = out_BHR[b, h + 1] if h + 1 < H else unused_R
+                _add(weights_HZ[h : h + 2, z : z + TILE], keys, out_BHR[b, h], other_R)
 
 
 @compiled
@@ -71,8 +70,8 @@ def _places(tables_X, block, first, end, places_Z):
 
 
 @compiled
-def _tile(keys_SC, places_Z, z):
-    return keys_SC[places_Z[z]], keys_SC[places_Z[z + 1]], keys_SC[places_Z[z + 2]], keys_SC[places_Z[z + 3]]
+def _tile(keys_NC, places_Z, z):
+    return keys_NC[places_Z[z]], keys_NC[places_Z[z + 1]], keys_NC[places_Z[z + 2]], keys_NC[places_Z[z + 3]]
 
 
 @compiled
@@ -121,11 +120,11 @@ def _add(weights, keys, out_R, other_R):
 
 @for_team
 def _part(data):
-    N, H, C, R, S, B, X, block = carray(data[0], 8, np.int64)
-    q_NHC = carray(data[1], (N, H, C), np.float32)
-    keys_SC = carray(data[2], (S, C), np.float32)
+    B, H, C, R, N, X, block = carray(data[0], 7, np.int64)
+    q_BHC = carray(data[1], (B, H, C), np.float32)
+    keys_NC = carray(data[2], (N, C), np.float32)
     tables_BX = carray(data[3], (B, X), np.int64)
-    first_N, last_N = carray(data[4], N, np.int64), carray(data[5], N, np.int64)
-    scale, out_NHR = carray(data[6], 1, np.float32)[0], carray(data[7], (N, H, R), np.float32)
-    begin, end = N * thread() // threads(), N * (thread() + 1) // threads()
-    _attend(q_NHC, keys_SC, tables_BX, block, first_N, last_N, scale, out_NHR, begin, end)
+    first_B, last_B = carray(data[4], B, np.int64), carray(data[5], B, np.int64)
+    scale, out_BHR = carray(data[6], 1, np.float32)[0], carray(data[7], (B, H, R), np.float32)
+    begin, end = B * thread() // threads(), B * (thread() + 1) // threads()
+    _attend(q_BHC, keys_NC, tables_BX, block, first_B, last_B, scale, out_BHR, begin, end)

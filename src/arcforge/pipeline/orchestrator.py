@@ -1,4 +1,4 @@
-"""The orchestrator as a process: `python -m arcforge.pipeline.rollout_worker JOB.json`. Never imports torch.
+"""The orchestrator as a process: `python -m arcforge.pipeline.orchestrator JOB.json`. Never imports torch.
 
 It starts a task worker per family and restarts those that die.
 """

@@ -71,6 +71,7 @@ class TokenClient(ABC):
         self, prompt_ids: Sequence[int], sampling: Sampling, session: str = ""
     ) -> tuple[list[TokenSpan], str]:
         """(model spans in order, split where the weights changed; "stop" | "length" | "abort")."""
+        # `rl.verify` and the router read the session from this form.
         request_id = f"{session or 'request'}-{self._run}-{next(self._count)}"
         body = self._body(list(prompt_ids), sampling, request_id)
         return await self._ask(self.path, body, self._answer, self._headers(session))

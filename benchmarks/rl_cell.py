@@ -70,7 +70,7 @@ def measure(cell: Cell) -> Result:
     torch.set_num_threads(config.trainer_threads)
     policy = Policy(read_checkpoint(cell.checkpoint), config.lr)
     with SlowLauncher(place.folder / "logs", cell.latency) as launcher:
-        start_orchestrator(launcher, config, place, work, start_engines(launcher, config, place))
+        start_orchestrator(launcher, config, place, work, start_engines(launcher, config, place, ENGINES))
         job = Job.model_validate_json((place.folder / "job.json").read_text())
         up = lambda: all(job.address_file(share.name).exists() for share in job.families)  # noqa: E731
         launcher.wait_ready("orchestrator", up, READY_SECONDS)

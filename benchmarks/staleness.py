@@ -11,7 +11,8 @@ schedule are those of the recipe's agentic stage; the losses are
     grpo_icepop    GRPO with the IcePop mask, beta 2, clip 0.8 / 1.28 (section 3.2)
     ppo_clip       PPO's clip, 0.8 / 1.2
 
-One run is timed first; if all of them would take longer than --minutes, all get fewer steps alike. The final reward is the mean
+One run is timed first; if all of them would take longer than --minutes, all get fewer steps alike. --jobs runs go on side by side,
+each in a process of one thread, which small models use better than two threads of one. The final reward is the mean
 over the last quarter of the steps. Writes runs.jsonl (one line per run, as they end; a killed study continues), result.json,
 table.md and curves.svg to --out.
 """
@@ -27,7 +28,11 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +82,25 @@ LOSSES: dict[str, Callable[..., LossOutput]] = {
 }
 
 
+Row = dict[str, float]
+Key = tuple[str, int, int]
+"""Loss, staleness, seed."""
+
+
+@dataclass
 class Study:
     """Runs of one size from one checkpoint."""
 
-    def __init__(self, checkpoint: Path, steps: int, groups: int, group_size: int) -> None:
-        self.checkpoint, self.steps, self.groups, self.group_size = checkpoint, steps, groups, group_size
-        self.tokenizer = Tokenizer.load(checkpoint)
+    checkpoint: Path
+    steps: int
+    groups: int
+    group_size: int
 
-    def run(self, loss: str, staleness: int, seed: int, until: int | None = None) -> list[dict[str, float]]:
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.checkpoint)
+
+    def run(self, loss: str, staleness: int, seed: int, until: int | None = None) -> list[Row]:
         """Rows of the steps, up to step `until`."""
         torch.manual_seed(seed)
         policy, sampler = Policy(read_checkpoint(self.checkpoint), LR), read_checkpoint(self.checkpoint).eval()
@@ -130,19 +146,31 @@ def _samples(groups: list[list[Trajectory]]) -> list[Sample]:
     return [sample for members, scores in taught for sample in group_samples(members, scores, len(kept))]
 
 
-def fitted(study: Study, runs: int, minutes: float) -> int:
-    """Steps of every run, so that all of them end in time. Prints what one costs."""
-    seconds = statistics.fmean(row["seconds"] for row in study.run("double_sided", 0, 0, until=2))
-    whole = seconds * study.steps
-    print(f"one run of {study.steps} steps: {whole:.0f} s; all {runs}: {runs * whole / 60:.0f} min", flush=True)
-    if runs * whole <= 60 * minutes:
+def fitted(study: Study, pool: ProcessPoolExecutor, runs: int, jobs: int, minutes: float) -> int:
+    """Steps of every run, so that all of them end in time. Prints what one costs beside the others."""
+    timed = [pool.submit(study.run, "double_sided", 0, seed, 3) for seed in range(jobs)]
+    seconds = statistics.fmean(row["seconds"] for run in timed for row in run.result()[1:])
+    whole, each = seconds * study.steps, runs / jobs / 60
+    print(f"one run of {study.steps} steps: {whole:.0f} s; all {runs}: {each * whole:.0f} min", flush=True)
+    if each * whole <= minutes:
         return study.steps
-    steps = max(FEWEST_STEPS, int(60 * minutes / runs / seconds))
-    print(f"all runs are shortened to {steps} steps: {runs * steps * seconds / 60:.0f} min", flush=True)
+    steps = max(FEWEST_STEPS, int(minutes / each / seconds))
+    print(f"all runs are shortened to {steps} steps: {each * steps * seconds:.0f} min", flush=True)
     return steps
 
 
-def final(rows: list[dict[str, float]]) -> float:
+def measure(study: Study, wanted: list[Key], pool: ProcessPoolExecutor, log: Path) -> None:
+    """Every run, written to `log` as it ends."""
+    with closing(JsonLines(log)) as sink:
+        running = {pool.submit(study.run, *key): key for key in wanted}
+        for ended in as_completed(running):
+            (loss, lag, seed), rows = running[ended], ended.result()
+            sink.write({"loss": loss, "staleness": lag, "seed": seed, "rows": rows})
+            seconds = sum(row["seconds"] for row in rows)
+            print(f"{loss} staleness {lag} seed {seed}: final reward {final(rows):.3f} in {seconds:.0f} s", flush=True)
+
+
+def final(rows: list[Row]) -> float:
     last = rows[-max(1, len(rows) // 4) :]
     return statistics.fmean(row["reward"] for row in last)
 
@@ -181,24 +209,17 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60.0, help="for all runs together")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/staleness"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     study = Study(arguments.checkpoint, arguments.steps, arguments.groups, arguments.group_size)
     wanted = [(loss, lag, seed) for seed in arguments.seeds for lag in arguments.staleness for loss in arguments.losses]
-    log = arguments.out / "runs.jsonl"
+    log, jobs = arguments.out / "runs.jsonl", arguments.jobs
     done = read_jsonl(log)
-    study.steps = len(done[0]["rows"]) if done else fitted(study, len(wanted), arguments.minutes)
-    sink = JsonLines(log)
-    for loss, lag, seed in wanted:
-        if any((r["loss"], r["staleness"], r["seed"]) == (loss, lag, seed) for r in done):
-            continue
-        rows = study.run(loss, lag, seed)
-        sink.write({"loss": loss, "staleness": lag, "seed": seed, "rows": rows})
-        seconds = sum(row["seconds"] for row in rows)
-        print(f"{loss} staleness {lag} seed {seed}: final reward {final(rows):.3f} in {seconds:.0f} s", flush=True)
-    sink.close()
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        study.steps = len(done[0]["rows"]) if done else fitted(study, pool, len(wanted), jobs, arguments.minutes)
+        known = {(r["loss"], r["staleness"], r["seed"]) for r in done}
+        measure(study, [key for key in wanted if key not in known], pool, log)
     done = read_jsonl(log)
     text = result_table(done, arguments.staleness, arguments.losses)
     print(f"\n{study.steps} steps of {study.groups} groups of {study.group_size}, mean over seeds (range)\n\n{text}")

@@ -34,15 +34,6 @@ def comparisons(held):
         }
         for name in ("three_steps", "one_step", "one_step_equal_cpu")
     ]  # fmt: skip
-    rounds = [
-        {
-            "round": number, "arm": arm, "wall_seconds": wall + number, "updates_per_minute": 5.0, "reward": 0.4,
-            "trainer_waits": 3.0, "engines_idle": 2.0,
-        }
-        for number in range(3)
-        for arm, wall in (("asynchronous", 70.0), ("synchronous", 100.0), ("synchronous_both_cores", 80.0))
-    ]  # fmt: skip
-    ratio = {"medians": 0.7, "rounds": [0.7, 0.69, 0.71]}
     pair = {
         "capability": "recall",
         "taught": True,
@@ -61,9 +52,6 @@ def comparisons(held):
             patterns=[["SFS", 0.75]],
         ),
         "multi_token": comparison(held, rows=arms, differences=[{"equal": "tokens", **interval(0.2)}]),
-        "twins": comparison(
-            held, rows=rounds, ratios={"synchronous": ratio, "synchronous_both_cores": {**ratio, "medians": 0.9}}
-        ),
         "teachers": comparison(None, rows=[{"teacher": "sft", **pair}], lost=[{"teacher": "sft", **pair}]),
     }
 

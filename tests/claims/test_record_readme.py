@@ -23,7 +23,7 @@ def text():
 def test_every_table_is_whole(text):
     """Each line of a table has as many cells as its head."""
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.M)
-    assert len(tables) == 2 + 2 + 1 + 2 + 2 + 2 + 4 * 2 + 1
+    assert len(tables) == 2 + 2 + 1 + 2 + 2 + 4 * 2 + 1
     for lines in (table.splitlines() for table in tables):
         assert len({line.count("|") for line in lines}) == 1 and len(lines) > 2
         assert set(lines[1]) <= set("|-: ")
@@ -34,8 +34,7 @@ def test_a_seed_without_comparisons_leaves_its_cells_empty():
     numbers["seeds"]["1"]["comparisons"] = {}
     text = render(numbers)
     assert "| Cheaper attention against DSA | the claim | held |  |" in text
-    assert "| twins | 100 | 150 |  |  |" in text and "| all | 1,060 | 1,590 | 660 | 990 |" in text
-    assert "| 1 asynchronous |" not in text
+    assert "| teachers | 100 | 150 |  |  |" in text and "| all | 960 | 1,440 | 660 | 990 |" in text
 
 
 def test_what_was_run_and_where(text):
@@ -54,14 +53,12 @@ def test_numbers_of_every_kind_are_there(text):
         "| 1 sft to agentic_rl | agentic | 512 | 10.0 | 50.0 | +40.0 [+35.0, +45.0] |",
         "| trained | windows_first | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] |",
         "| 0 three steps | 1,200,000 | 300 | 1.650 | 2.25 [2.15, 2.35] | 0.600 | 0.400 | 0.300 |",
-        "| 0 asynchronous | 71.0 | 5.00 | 0.400 | 3.0 | 2.0 | 70.0, 71.0, 72.0 |",
-        "| 1 | synchronous both cores | 0.90 | 0.70, 0.69, 0.71 |",
         "| 0 sft | recall | 2048 | 90.0 | 88.0 | -2.0 [-3.0, -1.0] |",
         "| distill | 40.0 [30.0, 50.0] | 40.0 [30.0, 50.0] |",
         "| pretrain | 1.65 | 2.82 |",
         "| agentic_rl | 60 | 90 | 60 | 90 |",
-        "| twins | 100 | 150 | 100 | 150 |",
-        "| all | 1,060 | 1,590 | 1,060 | 1,590 |",
+        "| teachers | 100 | 150 | 100 | 150 |",
+        "| all | 960 | 1,440 | 960 | 1,440 |",
     ):
         assert line in text, line
 
@@ -82,7 +79,7 @@ def test_the_plan_names_seeds_and_comparisons_and_creates_nothing(tmp_path, monk
     run_record(RECIPE, ["record.seeds=[3, 5]", "record.compared=[0, 5]"], dry_run=True)
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == (
-        "record: the above with seeds 3, 5; for 5 the comparisons attention, multi_token, twins, teachers"
+        "record: the above with seeds 3, 5; for 5 the comparisons attention, multi_token, teachers"
     )
     assert 'folder = "runs/tiny-record/seed-3"' in text and "\nseed = 3\n" in text and "[record]" not in text
     assert not list(tmp_path.iterdir())
@@ -98,8 +95,8 @@ def test_a_record_keeps_its_recipe_but_may_be_given_more_seeds(tmp_path):
     keep_config(run, recipe)
     assert "base =" not in run.config.read_text() and load_recipe(run.config) == recipe
     keep_config(run, load_recipe(RECIPE, ["record.seeds=[0, 1]"]))
-    with pytest.raises(UserError, match=r"a run with record\.twin_rounds=1"):
-        keep_config(run, load_recipe(RECIPE, ["record.twin_rounds=3"]))
+    with pytest.raises(UserError, match=r"a run with record\.teacher_tasks=4"):
+        keep_config(run, load_recipe(RECIPE, ["record.teacher_tasks=3"]))
     plain = RunFolder(tmp_path / "plain").create()
     keep_config(plain, of_seed(recipe, 0))
     with pytest.raises(UserError, match=r"a run with record\.teacher_tasks=None"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from engine_pair import engine_pair
 from loopback import LoopbackServer
 from toy_sglang import ToySglang
 
-from arcforge.clients.engines import engines
+from arcforge.clients.engines import Servers, engine_control, token_engine
 from arcforge.clients.sglang import Interruptions, SglangControl, SglangEngine
 from arcforge.clients.token_client import Control
 from arcforge.clients.vllm import VllmControl, VllmEngine
@@ -37,15 +39,20 @@ def vllm_answer(ids, versions, finish="stop"):
 
 @pytest.mark.parametrize("kind", ["arcforge", "vllm", "sglang"])
 def test_every_kind_is_an_engine_and_its_control(kind, server: LoopbackServer) -> None:
-    engine, control = engines(kind, [server.url])
+    engine, control = engine_pair(kind, [server.url])
     assert isinstance(engine, TokenEngine) and isinstance(control, Control)
 
 
 def test_a_kind_or_an_address_that_is_none() -> None:
-    with pytest.raises(UserError, match="'tgi' is none of arcforge, vllm, sglang"):
-        engines("tgi", ["http://x"])  # pyright: ignore[reportArgumentType]
+    for address in ("tgi:http://x", "http://x", "vllm:x:80", "vllm"):
+        with pytest.raises(UserError, match=f"'{address}': write KIND:http://HOST:PORT.*arcforge, vllm, sglang"):
+            Servers.read([address])
     with pytest.raises(UserError, match="at least one"):
-        engines("vllm", [])
+        Servers.read([])
+    with pytest.raises(UserError, match="several kinds"):
+        Servers.read(["vllm:http://x", "sglang:http://y"])
+    found = Servers.read(["vllm:http://x:8000/", "vllm:https://y"])
+    assert found == Servers(kind="vllm", urls=("http://x:8000", "https://y"))
 
 
 def test_vllm_is_asked_in_its_words_and_its_labels_become_versions(server: LoopbackServer) -> None:
@@ -162,7 +169,7 @@ def test_an_update_of_sglang_splits_the_answers_exactly_where_the_weights_change
     """Though an answer tells one version alone: that of its end."""
 
     async def scenario() -> None:
-        engine, control = engines("sglang", [sglang.url], timeout=20)
+        engine, control = engine_pair("sglang", [sglang.url], timeout=20)
         running = [asyncio.create_task(engine.generate([1], LONG, f"r{i}")) for i in range(3)]
         await until_running(sglang, 3)
         await control.update_weights("/weights/7", 7)
@@ -184,7 +191,7 @@ def test_an_update_of_sglang_splits_the_answers_exactly_where_the_weights_change
 
 def test_a_kept_request_goes_on_and_an_aborted_one_ends(sglang: ToySglang) -> None:
     async def scenario() -> None:
-        engine, control = engines("sglang", [sglang.url], timeout=20)
+        engine, control = engine_pair("sglang", [sglang.url], timeout=20)
         running = asyncio.create_task(engine.generate([1], LONG))
         await until_running(sglang, 1)
         await control.pause("keep")
@@ -204,9 +211,31 @@ def test_a_kept_request_goes_on_and_an_aborted_one_ends(sglang: ToySglang) -> No
     asyncio.run(scenario())
 
 
+def test_engine_and_control_of_sglang_in_two_processes_know_of_each_other_by_a_file(
+    sglang: ToySglang, tmp_path: Path
+) -> None:
+    """As the orchestrator and a task worker do; a control that died in an update is followed by another."""
+    servers, file = Servers(kind="sglang", urls=(sglang.url,)), tmp_path / "interruptions.json"
+
+    async def scenario() -> None:
+        engine = token_engine(servers, 20, interruptions=Interruptions(file))
+        running = asyncio.create_task(engine.generate([1], LONG))
+        await until_running(sglang, 1)
+        await engine_control(servers, 20, Interruptions(file)).pause("keep")  # and never resumes
+        control = engine_control(servers, 20, Interruptions(file))
+        await control.update_weights("/weights/7", 7)
+        spans, finish = await running
+        assert finish == "length" and [span.version for span in spans] == [0, 7]
+        assert (Interruptions(file).begun, Interruptions(file).over) == (2, 2)
+        await engine.close()
+        await control.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_request_that_somebody_else_aborts_is_not_sent_again(sglang: ToySglang) -> None:
     async def scenario() -> None:
-        engine, control = engines("sglang", [sglang.url], timeout=20)
+        engine, control = engine_pair("sglang", [sglang.url], timeout=20)
         await control.update_weights("/weights/1", 1)
         running = asyncio.create_task(engine.generate([1], LONG))
         await until_running(sglang, 1)
@@ -219,7 +248,7 @@ def test_a_request_that_somebody_else_aborts_is_not_sent_again(sglang: ToySglang
 
 def test_an_sglang_whose_update_failed_samples_nothing(sglang: ToySglang) -> None:
     async def scenario() -> None:
-        engine, control = engines("sglang", [sglang.url], timeout=20)
+        engine, control = engine_pair("sglang", [sglang.url], timeout=20)
         running = asyncio.create_task(engine.generate([1], LONG))
         await until_running(sglang, 1)
         with pytest.raises(EngineError, match="/update_weights_from_disk: 400: cannot load"):
@@ -238,7 +267,7 @@ def test_the_step_that_sglang_takes_after_an_abort_may_complete_the_answer(serve
     interruptions = Interruptions()
 
     def answer(path, body):
-        interruptions.begun += 1
+        interruptions.begin()
         meta = {"finish_reason": {"type": "abort"}, "weight_version": "1"}
         return {"output_ids": ids, "meta_info": {**meta, "output_token_logprobs": [[-1.0, i, None] for i in ids]}}
 
@@ -248,7 +277,8 @@ def test_the_step_that_sglang_takes_after_an_abort_may_complete_the_answer(serve
 
 
 def test_a_request_aborted_before_its_first_token_is_sent_again(server: LoopbackServer) -> None:
-    interruptions = Interruptions(begun=1)
+    interruptions = Interruptions()
+    interruptions.begin()
     early = {"text": "", "meta_info": {"finish_reason": {"type": "abort", "message": "Abort before prefill"}}}
     meta = {"finish_reason": {"type": "stop"}, "weight_version": "3", "output_token_logprobs": [[-1.0, 4, None]]}
     answers = [early, {"output_ids": [4], "meta_info": meta}]
@@ -292,7 +322,7 @@ def test_a_fleet_of_any_kind_keeps_a_session_on_one_server(
         one.handler = lambda path, body, versions=versions: vllm_answer([5], versions)
 
     async def scenario() -> dict[int, set[int]]:
-        engine, _ = engines("vllm", [server.url, other_server.url], timeout=5)
+        engine, _ = engine_pair("vllm", [server.url, other_server.url], timeout=5)
         seen: dict[int, set[int]] = {}
         for rollout in [*range(8)] * 2:
             spans, _ = await engine.generate([1], SAMPLING, f"swe-{rollout}")

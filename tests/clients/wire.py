@@ -42,10 +42,12 @@ class Told:
 
 
 class Dialect:
-    """SGLang's names; control calls that our server knows under its own names are sent under those."""
+    """SGLang's names, but for a pause that waits, which SGLang does not have."""
 
     kind: EngineKind = "sglang"
     ids = "input_ids"
+    computes_anew = True
+    """Whether an update makes a running request's keys and values be computed from its tokens again."""
     long = 400
     """Tokens of an answer that takes about a second."""
 
@@ -75,7 +77,7 @@ class Dialect:
         return [row[0] for row in rows[1:]]
 
     def abort(self, rid: str) -> Call:
-        return "/abort", {"rid": rid}
+        return "/abort_request", {"rid": rid}
 
     def pause(self, mode: str) -> Call:
         """SGLang has a word for two of the modes."""
@@ -86,7 +88,7 @@ class Dialect:
         return "/continue_generation", {}
 
     def update(self, folder: Path, version: int) -> list[Call]:
-        return [("/update_weights", {"folder": str(folder), "version": version})]
+        return [("/update_weights_from_disk", {"model_path": str(folder), "weight_version": str(version)})]
 
     def sampling(self, http: httpx.Client) -> bool:
         """Whether a request is being answered."""
@@ -94,10 +96,11 @@ class Dialect:
 
 
 class VllmDialect(Dialect):
-    """vLLM's token API and pauses; weights and aborts as our server has them."""
+    """vLLM's names."""
 
     kind: EngineKind = "vllm"
     ids = "token_ids"
+    computes_anew = False  # by our server: a token's version tells what sampled it, and the cache may be older
 
     def generate(
         self, ids: Any, count: Any, stop: Sequence[Any] = (), rid: str = "", **params: Any
@@ -134,12 +137,6 @@ class VllmDialect(Dialect):
     def resume(self) -> Call:
         return "/resume", None
 
-
-class RealVllm(VllmDialect):
-    """What only vLLM itself has: its way to load a folder, to abort, and to tell what runs."""
-
-    long = 1500
-
     def abort(self, rid: str) -> Call:
         return "/inference/v1/abort_requests", {"request_ids": [f"generate-tokens-{rid}"]}
 
@@ -147,6 +144,13 @@ class RealVllm(VllmDialect):
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         label = ("/update_weight_version", {"new_version": str(version)})
         return [self.pause("keep"), ("/collective_rpc", reload), label, self.resume()]
+
+
+class RealVllm(VllmDialect):
+    """vLLM itself, which tells what runs in its metrics alone."""
+
+    long = 1500
+    computes_anew = True
 
     def sampling(self, http: httpx.Client) -> bool:
         """Whether the count of sampled tokens grows; vLLM tells nothing of requests that is up to date when none runs."""

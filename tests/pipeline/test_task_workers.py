@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from arcforge.chat.tokenizer import Tokenizer
+from arcforge.clients.engines import Servers
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.pipeline.job import FamilyShare, Job
@@ -21,7 +22,7 @@ def job_of(folder, family):
     job = Job(
         stage="agentic_rl",
         families=(FamilyShare(name=family),),
-        engine_urls=("http://127.0.0.1:9",),
+        servers=Servers(urls=("http://127.0.0.1:9",)),
         tokenizer=folder / "tokenizer",
         buffer=folder,
         weights=folder,

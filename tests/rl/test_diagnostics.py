@@ -25,7 +25,6 @@ from arcforge.rl.diagnostics import (
     mismatch_metrics,
     staleness_metrics,
     step_metrics,
-    timeline,
 )
 from arcforge.rl.ledger import Dispatch, Ledger
 from arcforge.rl.losses import double_sided
@@ -80,22 +79,6 @@ def test_fairness_shows_a_family_that_is_dispatched_but_never_trained():
         "fast": {"dispatched_share": 0.5, "trained_share": 1.0, "trained_over_dispatched": 2.0},
         "slow": {"dispatched_share": 0.5, "trained_share": 0.0, "trained_over_dispatched": 0.0},
     }
-
-
-def test_timeline_says_who_waited_for_whom():
-    rows = [
-        {"time": 0.0, "who": "trainer", "kind": "stage_start"},
-        {"time": 1.0, "who": "trainer", "kind": "wait_start", "for": "rollouts"},
-        {"time": 4.0, "who": "trainer", "kind": "wait_end", "for": "rollouts"},
-        {"time": 10.0, "who": "trainer", "kind": "stage_end"},
-        {"time": 2.0, "who": "orchestrator", "kind": "wait_start", "for": "trainer"},
-        {"time": 6.0, "who": "orchestrator", "kind": "update"},
-        {"time": 5.0, "kind": "note"},
-    ]
-    found = timeline(reversed(rows))
-    assert found["trainer"] == {"seconds": 10, "waited": {"rollouts": 3}, "busy_share": pytest.approx(0.7)}
-    assert found["orchestrator"] == {"seconds": 4, "waited": {"trainer": 4}, "busy_share": 0}
-    assert timeline([]) == {}
 
 
 VERSION = 12

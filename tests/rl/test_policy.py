@@ -11,7 +11,7 @@ from arcforge.core.errors import UserError
 from arcforge.core.trajectory import TokenSpan, Trajectory
 from arcforge.model.initialise import new_model
 from arcforge.rl.losses import double_sided, grpo_icepop
-from arcforge.rl.policy import Policy
+from arcforge.rl.policy import Mixture, Policy
 from arcforge.rl.samples import Sample, build_batch, group_samples
 
 BETA = 2.0
@@ -108,6 +108,36 @@ def test_the_gradient_is_that_of_sequences_one_by_one(micro_tokens, loss, kept):
     assert set(policy.optimizer.state) == trunk
     norm = sum(float(expected[name].square().sum()) for name in trunk) ** 0.5
     assert update.metrics["grad_norm"] == pytest.approx(norm, rel=1e-3)
+
+
+def test_each_token_is_trained_by_its_own_loss():
+    """As if each loss had trained its tokens alone: another's tokens have no advantage there, so no gradient."""
+    rollouts = samples(new_model(CONFIG, seed=0).eval())
+    batch = build_batch(rollouts, 60, 0)
+    choice = batch.rows.document_ids % 2
+    assert len(set(choice[batch.rows.loss_mask].tolist())) == 2
+
+    def taken(loss, advantages):
+        policy = Policy(new_model(CONFIG, seed=0), lr=1e-3, micro_tokens=120)
+        update = policy.update(batch, advantages, loss)
+        norm = update.metrics["grad_norm"]
+        return update, {name: seen_gradient(policy, name, norm) for name in policy.optimizer.state}
+
+    both, gradients = taken(Mixture([icepop, asynchronous], choice), batch.advantages)
+    parts = [
+        taken(loss, np.where(choice == index, batch.advantages, 0).astype(np.float32))
+        for index, loss in enumerate((icepop, asynchronous))
+    ]
+    for name, grad in gradients.items():
+        expected = sum(part[name] for _, part in parts)
+        assert (grad - expected).norm() <= 1e-3 * expected.norm() + 1e-7, name
+    assert both.metrics["loss"] == pytest.approx(sum(update.metrics["loss"] for update, _ in parts), rel=1e-4)
+    mine = choice[batch.rows.loss_mask]
+    for index, (update, _) in enumerate(parts):
+        np.testing.assert_array_equal(both.kept[mine == index], update.kept[mine == index])
+        np.testing.assert_allclose(both.ratios[mine == index], update.ratios[mine == index], rtol=1e-4)
+    low = [(both.ratios[mine == 0] < 1 / BETA).sum(), (both.ratios[mine == 1] <= 0.2).sum()]
+    assert both.metrics["clip_low_share"] == pytest.approx(sum(low) / len(mine), rel=1e-4)
 
 
 def test_what_a_step_saw_is_told_token_by_token():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -274,9 +275,14 @@ def test_an_abort_is_an_error_and_not_half_an_answer(
     http: httpx.Client, engine: ToyEngine, script: Script, tokenizer: Tokenizer
 ) -> None:
     script.turn = turn(tokenizer, "think about it " * 20)
-    http.post("/pause", json={"mode": "abort"})
+    http.post("/pause", json={"mode": "keep"})
     for stream in (False, True):
-        response = http.post("/v1/chat/completions", json={"messages": QUESTION, "stream": stream})
+        with ThreadPoolExecutor(1) as pool:
+            body = {"messages": QUESTION, "stream": stream}
+            asked = pool.submit(http.post, "/v1/chat/completions", json=body)
+            until(lambda: engine.has_work)
+            assert http.post("/abort_request", json={"abort_all": True}).json() == {"aborted": 1}
+            response = asked.result(20)
         assert response.status_code == 503
         assert response.json()["error"]["type"] == "paused"
 

@@ -14,7 +14,7 @@ from toy_engine import CAPACITY, ToyEngine
 
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
-from arcforge.serve.engine import EngineFailed, EnginePaused, EngineTimeout
+from arcforge.serve.engine import EngineFailed, EnginePaused, EngineTimeout, PauseMode
 from arcforge.serve.loop import EngineLoop
 
 ENDLESS = Sampling(max_tokens=1_000_000_000)
@@ -108,7 +108,7 @@ def test_pause_keep_freezes_and_resume_continues() -> None:
     asyncio.run(scenario())
 
 
-def test_pause_wait_drains_and_refuses_new_requests() -> None:
+def test_pause_wait_drains_and_holds_new_requests() -> None:
     async def scenario() -> None:
         engine = ToyEngine()
         async with running(engine) as loop:
@@ -118,11 +118,45 @@ def test_pause_wait_drains_and_refuses_new_requests() -> None:
             await loop.pause("wait")
             assert not engine.has_work
             assert (await task).finish_reason == "length"
-            with pytest.raises(EnginePaused):
-                await loop.generate([1], Sampling(), "s")
+            held = asyncio.create_task(loop.generate([1], Sampling(max_tokens=1), "s"))
+            await until(lambda: loop.health().waiting == 1)
             assert await loop.score([[1, 2]]) == [[-2.0]]
+            with pytest.raises(UserError, match="with this id is running"):
+                await loop.generate([1], Sampling(), "s")
+            assert not held.done() and not engine.has_work
             await loop.resume()
-            assert (await loop.generate([1], Sampling(max_tokens=1), "s")).spans[0].ids == [2]
+            assert (await held).spans[0].ids == [2]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("mode", ["wait", "abort"])
+def test_a_held_request_can_be_aborted_left_and_refused(mode: PauseMode) -> None:
+    async def scenario() -> None:
+        engine = ToyEngine()
+        async with running(engine) as loop:
+            await loop.pause(mode)
+            aborted = asyncio.create_task(loop.generate([1], ENDLESS, "aborted"))
+            left = asyncio.create_task(loop.generate([1], ENDLESS, "left"))
+            refused = asyncio.create_task(loop.generate([1] * CAPACITY, Sampling(), "refused"))
+            with pytest.raises(EngineTimeout):
+                await loop.generate([1], ENDLESS, "late", timeout=0.05)
+            await until(lambda: loop.health().waiting == 3)
+            assert await loop.abort("aborted")
+            output = await aborted
+            assert output.finish_reason == "abort" and not output.spans
+            left.cancel()
+            await until(lambda: loop.health().waiting == 1)
+            await loop.resume()
+            with pytest.raises(UserError):
+                await refused
+            assert (await loop.generate([1], Sampling(max_tokens=1), "left")).spans[0].ids == [2]
+            assert not engine.has_work
+            await loop.pause(mode)
+            ended = [asyncio.create_task(loop.generate([1], ENDLESS, f"r{i}")) for i in range(2)]
+            await until(lambda: loop.health().waiting == 2)
+            assert await loop.abort_all() == 2
+            assert [(await task).finish_reason for task in ended] == ["abort", "abort"]
 
     asyncio.run(scenario())
 

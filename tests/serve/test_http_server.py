@@ -46,9 +46,9 @@ def http(engine: ToyEngine, tokenizer: Tokenizer) -> Iterator[httpx.Client]:
         engine.gate.set()
 
 
-def generate(http: httpx.Client, ids: list[int], **params: Any) -> dict[str, Any]:
+def generate(http: httpx.Client, ids: list[int], rid: str = "mine", **params: Any) -> dict[str, Any]:
     params = {"stop_token_ids": [], **params}
-    response = http.post("/generate", json={"input_ids": ids, "sampling_params": params, "rid": "mine"})
+    response = http.post("/generate", json={"input_ids": ids, "sampling_params": params, "rid": rid})
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -215,23 +215,22 @@ def test_pause_and_resume(http: httpx.Client, engine: ToyEngine) -> None:
         until(lambda: engine.stats["tokens"] > frozen)
         assert http.post("/pause", json={"mode": "abort"}).status_code == 200
         assert answer.result(20)["meta_info"]["finish_reason"] == {"type": "abort"}
-    refused = http.post("/generate", json={"input_ids": [1]})
-    assert refused.status_code == 503
-    assert refused.json()["error"]["type"] == "paused"
-    http.post("/resume")
-    assert http.post("/generate", json={"input_ids": [1]}).status_code == 200
+        held = pool.submit(http.post, "/generate", json={"input_ids": [1], "sampling_params": {"max_new_tokens": 1}})
+        until(lambda: http.get("/health").json()["waiting"] == 1)
+        http.post("/resume")
+        assert held.result(20).status_code == 200
 
 
 def test_the_other_servers_names_for_control(http: httpx.Client, engine: ToyEngine) -> None:
     """vLLM's mode is in the query, SGLang's in_place is our keep."""
     assert http.get("/is_paused").json() == {"is_paused": False}
     for path, body in (("/pause?mode=keep", None), ("/pause_generation", {"mode": "in_place"})):
-        assert http.post(path, json=body).json() == {"paused": "keep"}
+        assert http.post(path, json=body).json()["paused"] == "keep"
         assert http.get("/is_paused").json() == {"is_paused": True}
-        assert http.post("/continue_generation").json() == {"paused": ""}
+        assert http.post("/continue_generation").json()["paused"] == ""
     assert http.post("/pause").status_code == 400
     for path in ("/flush_cache", "/reset_prefix_cache"):
-        assert http.post(path).json() == {"flushed": True}
+        assert http.post(path).json() == {"success": True}
     assert engine.flushed == 2
 
 
@@ -297,3 +296,46 @@ def test_a_client_that_hangs_up_while_sending_hurts_nobody(
         half.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
     assert http.get("/health").status_code == 200
     assert not caplog.records
+
+
+def test_weights_are_loaded_and_labelled_under_the_other_servers_names(
+    http: httpx.Client, engine: ToyEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert http.get("/model_info").json()["weight_version"] == http.get("/weight_info").json()["weight_version"] == "0"
+    body = {"model_path": str(tmp_path), "weight_version": "4"}
+    assert http.post("/update_weights_from_disk", json=body).json()["success"] is True
+    assert engine.version == 4 and engine.flushed == 1
+    assert http.post("/update_weights_from_disk", json={"model_path": str(tmp_path), "flush_cache": False}).is_success
+    assert engine.version == 4 and engine.flushed == 1
+    rpc = {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path)}}
+    assert http.post("/collective_rpc", json=rpc).json() == {"results": [None]}
+    assert engine.version == 4
+    assert http.post("/update_weight_version", json={"new_version": "7"}).is_success
+    assert http.get("/weight_info").json() == {"weight_version": "7"}
+    for path, wrong in (
+        ("/update_weights_from_disk", {"model_path": "/nowhere/at/all"}),
+        ("/update_weights_from_disk", {"model_path": str(tmp_path), "weight_version": "new"}),
+        ("/collective_rpc", {"method": "sleep"}),
+        ("/collective_rpc", {"method": "reload_weights"}),
+        ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": "/nowhere/at/all"}}),
+        ("/update_weight_version", {"new_version": "-1"}),
+    ):
+        refused = http.post(path, json=wrong)
+        assert refused.status_code == 400 and refused.json()["error"]["message"], path
+    assert engine.version == 7
+
+
+def test_requests_are_aborted_under_the_other_servers_names(http: httpx.Client, engine: ToyEngine) -> None:
+    with ThreadPoolExecutor() as pool:
+        for path, body in (
+            ("/abort_request", {"rid": "r0"}),
+            ("/abort_request", {"abort_all": True}),
+            ("/inference/v1/abort_requests", {"request_ids": ["generate-tokens-r0", "r1"]}),
+            ("/inference/v1/abort_requests", {}),
+        ):
+            asked = [pool.submit(generate, http, [1], rid=f"r{i}", max_new_tokens=ENDLESS) for i in range(2)]
+            until(lambda: engine.running == 2)
+            assert http.post(path, json=body).json()["aborted"] == (1 if body == {"rid": "r0"} else 2)
+            http.post("/abort_request", json={"abort_all": True})
+            assert {one.result(20)["meta_info"]["finish_reason"]["type"] for one in asked} == {"abort"}

@@ -24,9 +24,9 @@ SMALL = ModelConfig(
     n_routed_experts=2, index_n_heads=2, index_head_dim=8, index_topk=16,
 )  # fmt: skip
 HOLDING = {"/pause", "/pause_generation"}
-"""These make later requests wait or be refused: each is followed by a resume."""
+"""These make later requests wait: each is followed by a resume."""
 
-PLAIN = {"/resume", "/continue_generation", "/flush_cache", "/reset_prefix_cache"}
+PLAIN = {"/resume", "/continue_generation", "/flush_cache", "/reset_prefix_cache", "/model_info", "/weight_info"}
 
 
 @pytest.fixture(scope="module")

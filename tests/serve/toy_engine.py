@@ -88,6 +88,10 @@ class ToyEngine:
             return None
         return Output(after(job.spans, start), "", len(job.prompt), len(job.prompt) // 2)
 
+    def set_version(self, version: int) -> None:
+        self._owned()
+        self.version = version
+
     def flush(self) -> None:
         self._owned()
         self.flushed += 1

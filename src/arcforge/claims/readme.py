@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from arcforge import __version__
-from arcforge.claims import attention, multi_token, teachers, twins
+from arcforge.claims import attention, multi_token, teachers
 from arcforge.claims.markdown import Result, points, table, verdict
 from arcforge.view.charts import number
 from arcforge.view.table import matrix, per_cent
@@ -19,7 +19,6 @@ from arcforge.view.table import matrix, per_cent
 SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Result]], str]]] = {
     "attention": ("Cheaper attention against DSA", attention.markdown),
     "multi_token": ("Three shared MTP steps against one", multi_token.markdown),
-    "twins": ("Asynchronous RL against synchronous twins", twins.markdown),
     "teachers": ("Distillation against its teachers", teachers.markdown),
 }
 Seeds = Mapping[str, Any]

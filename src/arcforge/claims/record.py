@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from arcforge.claims import attention, multi_token, teachers, twins
+from arcforge.claims import attention, multi_token, teachers
 from arcforge.claims.markdown import Result
 from arcforge.claims.pairs import gains
 from arcforge.claims.readme import machine, render
@@ -33,7 +33,6 @@ from arcforge.view.runs import load_run
 COMPARISONS: dict[str, Callable[[Workspace, RecordConfig, Path], Result]] = {
     "attention": attention.compare,
     "multi_token": multi_token.compare,
-    "twins": twins.compare,
     "teachers": teachers.compare,
 }
 

@@ -12,8 +12,8 @@ between two pieces, and keys and values are computed anew under the new weights.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,52 @@ from arcforge.clients.http import JsonClient, session_header
 from arcforge.clients.token_client import HEALTH_TIMEOUT, PauseMode, PausingControl, Run, numbered, reported_runs
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
+from arcforge.core.runs import atomic_write
 from arcforge.core.trajectory import TokenSpan
 
 
-@dataclass
 class Interruptions:
-    """Shared by the engines and the control of one fleet: how many interruptions have begun, and how many are over."""
+    """How many interruptions of a fleet have begun, and how many are over: told by its control, read by its engines.
 
-    begun: int = 0
-    over: int = 0
+    file: where the counts stand when control and engines are in different processes; one control writes it. Without a file both
+    hold the same object.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file, self._begun, self._over = file, 0, 0
+        self._read()
+
+    @property
+    def begun(self) -> int:
+        self._read()
+        return self._begun
+
+    @property
+    def over(self) -> int:
+        self._read()
+        return self._over
+
+    def begin(self) -> None:
+        self._write(self.begun + 1, self.over)
+
+    def end(self) -> None:
+        """All that have begun are over."""
+        self._write(self.begun, self.begun)
+
+    def _read(self) -> None:
+        if self._file is not None and self._file.exists():
+            self._begun, self._over = json.loads(self._file.read_text())
+
+    def _write(self, begun: int, over: int) -> None:
+        self._begun, self._over = begun, over
+        if self._file is not None:
+            atomic_write(self._file, json.dumps([begun, over]))
 
 
 class SglangEngine(HttpTokenEngine):
     """One SGLang server. The model's own end ids stop an answer, and those that are asked for.
 
-    interruptions: those of the control in the same process. An answer that ended in one is no end: the request is sent again.
+    interruptions: those that the control counts. An answer that ended in one is no end: the request is sent again.
     Without it, or when somebody else paused the server, the caller gets "abort". base_version: what weights are called that no
     update has named.
     """
@@ -124,17 +155,17 @@ class SglangControl(PausingControl):
     async def update_weights(self, folder: Path | str, version: int) -> None:
         await super().update_weights(folder, version)
         if not self._held:
-            self._interruptions.over = self._interruptions.begun
+            self._interruptions.end()
 
     async def resume(self) -> None:
         await super().resume()
-        self._interruptions.over = self._interruptions.begun
+        self._interruptions.end()
 
     async def _pause(self, engine: JsonClient, mode: PauseMode) -> None:
         if mode == "wait":
             raise UserError("pause wait: SGLang cannot; use keep or abort")
         if mode == "keep":
-            self._interruptions.begun += 1
+            self._interruptions.begin()
         await engine.post("/pause_generation", {"mode": "abort"})
 
     async def _load(self, engine: JsonClient, folder: str, version: int) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Boundary = Literal["engine", "gateway", "tool", "sandbox", "task", "judge", "timeout"]
+Boundary = Literal["engine", "gateway", "tool", "sandbox", "task", "verifier", "judge", "timeout"]
 
 # What OSError.errno says when the disk is full, too small a share of it is ours, or it may not be written.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -58,6 +58,12 @@ class SandboxError(BoundaryError):
 
 class TaskError(BoundaryError):
     boundary = "task"
+
+
+class VerifierError(BoundaryError):
+    """The tests did not run, or do not say what came out."""
+
+    boundary = "verifier"
 
 
 class JudgeError(BoundaryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from arcforge.clients.engines import Servers, engine_control
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.launch.local import ComponentError, Launcher, LocalLauncher
@@ -17,7 +19,7 @@ from arcforge.pipeline.job import FamilyShare, Job
 from arcforge.pipeline.recipe import Recipe
 from arcforge.pipeline.workspace import Workspace
 from arcforge.rl.agentic_step import AgenticConfig, TaskConfig
-from arcforge.rl.asynchronous import NAME, Place, train
+from arcforge.rl.asynchronous import NAME, Place, train, write_evaluations
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import latest
 from arcforge.train.context import read_checkpoint
@@ -25,6 +27,9 @@ from arcforge.train.context import read_checkpoint
 SOURCE = "reasoning_rl"
 """The stage whose checkpoint this one starts from."""
 READY_SECONDS = 120.0
+EVALUATOR = "evaluator"
+EVALUATION_SECONDS = 3600.0
+"""For the versions that still wait when the training is over."""
 SPREAD = 1.3  # hashing rollouts over engines is uneven
 
 
@@ -48,10 +53,14 @@ def run_agentic(work: Workspace) -> dict[str, float]:
     policy = Policy(read_checkpoint(place.source), config.lr, work.recipe.sparse.freeze_indexer)
     try:
         with launcher_of(work.recipe, folder / "logs") as launcher:
-            start_orchestrator(launcher, config, place, work, start_engines(launcher, config, place))
+            start_orchestrator(launcher, config, place, work, servers(launcher, config, place))
+            if config.evaluate_every:
+                start_evaluator(launcher, work)
             outcome = train(config, place, policy, launcher)
             place.stop_file.touch()
             launcher.wait("orchestrator", 60.0)
+            if config.evaluate_every:
+                finish_evaluations(launcher, place)
     except ComponentError as error:
         raise UserError(f"{NAME}: {error.line}; the same command continues") from None
     finally:
@@ -72,10 +81,29 @@ def check_launcher(recipe: Recipe) -> None:
         connect(recipe.ray.address)
 
 
-def start_engines(launcher: Launcher, config: AgenticConfig, place: Place) -> tuple[str, ...]:
-    """Server processes on the stage's first weights, all starting at once; returns their addresses."""
-    running = math.ceil(config.concurrency / config.engines * SPREAD)
-    names = [f"engine-{number}" for number in range(config.engines)]
+def servers(launcher: Launcher, config: AgenticConfig, place: Place) -> Servers:
+    """The engines: those that the recipe names, each seen well, or processes of our own."""
+    if isinstance(config.engines, int):
+        return start_engines(launcher, config, place, config.engines)
+    named = Servers.read(config.engines)
+    unwell = asyncio.run(_unwell(named))
+    if unwell:
+        raise UserError(f"agentic_rl.engines: no healthy {named.kind} server answers at {', '.join(unwell)}")
+    return named
+
+
+async def _unwell(named: Servers) -> list[str]:
+    control = engine_control(named)
+    try:
+        return [url for url, health in zip(named.urls, await control.health(), strict=True) if health is None]
+    finally:
+        await control.close()
+
+
+def start_engines(launcher: Launcher, config: AgenticConfig, place: Place, count: int) -> Servers:
+    """`count` server processes on the stage's first weights, all starting at once."""
+    running = math.ceil(config.concurrency / count * SPREAD)
+    names = [f"engine-{number}" for number in range(count)]
     for name in names:
         port_file, record = (str((place.folder / f"{name}.{kind}").absolute()) for kind in ("port", "jsonl"))
         argv = [sys.executable, "-m", "arcforge.serve.main", str(place.source.absolute())]
@@ -86,11 +114,11 @@ def start_engines(launcher: Launcher, config: AgenticConfig, place: Place) -> tu
         launcher.start(name, argv, port_file=Path(port_file))
     for name in names:
         launcher.wait_ready(name, lambda name=name: launcher.address(name) is not None, READY_SECONDS)
-    return tuple(f"http://{launcher.address(name)}" for name in names)
+    return Servers(urls=tuple(f"http://{launcher.address(name)}" for name in names))
 
 
 def start_orchestrator(
-    launcher: Launcher, config: AgenticConfig, place: Place, work: Workspace, urls: tuple[str, ...]
+    launcher: Launcher, config: AgenticConfig, place: Place, work: Workspace, engines: Servers
 ) -> None:
     newest = latest(place.weights)
     base_file = place.folder / "base_version.json"
@@ -99,7 +127,7 @@ def start_orchestrator(
     job = Job(
         stage=NAME,
         families=tuple(_share(config, task) for task in config.tasks),
-        engine_urls=urls,
+        servers=engines,
         tokenizer=place.source.absolute(),
         buffer=place.trajectories.absolute(),
         weights=place.weights.absolute(),
@@ -116,6 +144,20 @@ def start_orchestrator(
     atomic_write(path, job.model_dump_json())
     argv = [sys.executable, "-m", "arcforge.pipeline.orchestrator", str(path.absolute())]
     launcher.start("orchestrator", argv, heartbeat=job.heartbeat("orchestrator"))
+
+
+def start_evaluator(launcher: Launcher, work: Workspace) -> None:
+    arguments = [str(work.run.config.absolute()), str(work.run.path.absolute())]
+    launcher.start(EVALUATOR, [sys.executable, "-m", "arcforge.pipeline.pinned_evaluation", *arguments])
+
+
+def finish_evaluations(launcher: Launcher, place: Place) -> None:
+    """Wait for the versions that the evaluator has not come to yet."""
+    left = len(place.pinned.waiting())
+    if left:
+        print(f"{NAME}: {left} version{'s' * (left > 1)} left to evaluate", file=sys.stderr, flush=True)
+    launcher.wait(EVALUATOR, EVALUATION_SECONDS)
+    write_evaluations(place)
 
 
 def _share(config: AgenticConfig, task: TaskConfig) -> FamilyShare:

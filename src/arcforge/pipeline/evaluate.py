@@ -46,6 +46,8 @@ LM_BATCH = 16
 LM_ROWS = 256
 DRAFTS = 3
 MTP_TEMPERATURE = 0.8
+RETRIEVAL_PAIRS = 24
+"""Needles in a row that is long enough for them."""
 MTP_PROMPT, MTP_TOKENS = 96, 64
 MTP_CAPACITY = MTP_PROMPT + MTP_TOKENS + DRAFTS + 2
 WORKER = "arcforge.pipeline.evaluation_worker"
@@ -252,7 +254,7 @@ def retrieval(
     filler = filler_lines([d.text for d in work.corpus.held_out[:20]], work.tokenizer)
     results = []
     for length in lengths or config.retrieval_lengths:
-        pairs = min(config.retrieval_pairs, length // 12)
+        pairs = min(RETRIEVAL_PAIRS, length // 12)
         rows = evaluation_rows(pieces, length, pairs, config.retrieval_rows, filler, seed=seed)
         chance = sum(row.chance for row in rows) / len(rows)
         results.append(Retrieval(length, chance, _answers(model, packed(rows), sparse)))

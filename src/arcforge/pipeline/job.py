@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from arcforge.clients.engines import Servers
+from arcforge.clients.sglang import Interruptions
 from arcforge.core.messages import Value
 
 
@@ -18,12 +20,12 @@ class FamilyShare(Value):
 
 
 class Job(Value):
-    """The families, the engines' addresses, the buffer, the published weights and the orchestrator's numbers. Paths are
+    """The families, the engines, the buffer, the published weights and the orchestrator's numbers. Paths are
     absolute."""
 
     stage: str
     families: tuple[FamilyShare, ...]
-    engine_urls: tuple[str, ...]
+    servers: Servers
     tokenizer: Path
     buffer: Path
     weights: Path
@@ -39,6 +41,10 @@ class Job(Value):
     def address_file(self, family: str) -> Path:
         """Where a family's worker says where it listens."""
         return self.folder / f"task-{family}.address"
+
+    def interruptions(self) -> Interruptions:
+        """Of the engines: counted by the orchestrator, read by the task workers."""
+        return Interruptions(self.folder / "interruptions.json")
 
     def heartbeat(self, name: str) -> Path:
         return self.folder / f"{name}.heartbeat"

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from arcforge.clients.arcforge import EngineControl
+from arcforge.clients.engines import engine_control
 from arcforge.core.errors import DISK, BoundaryError, UserError
 from arcforge.core.metrics import JsonLines
 from arcforge.core.runs import atomic_write
@@ -27,7 +27,7 @@ from arcforge.rl.publish import Published
 async def work(job_file: Path) -> None:
     """Run until the stop file appears or a signal arrives; then write the books to accounts.json."""
     job = Job.model_validate_json(job_file.read_text())
-    events, control = JsonLines(job.events), EngineControl(job.engine_urls)
+    events, control = JsonLines(job.events), engine_control(job.servers, interruptions=job.interruptions())
     observe = lambda row: events.write({"stage": job.stage, **row})  # noqa: E731
     buffer = BufferWriter(job.buffer, job.stage)
 

@@ -51,19 +51,16 @@ class EvaluateConfig(Config):
     tasks: int = 128
     retrieval_rows: int = 32
     retrieval_lengths: tuple[int, ...] = (256, 512, 1024, 2048)
-    retrieval_pairs: int = 24
     mtp_prompts: int = 16
 
 
 class RecordConfig(Config):
     """What a record measures beside one run per seed (`claims`). compared: the seeds whose runs the comparisons are made
-    with. teacher_tasks: of distillation against its teachers;
-    twin_rounds: repetitions of asynchronous RL against its synchronous twin."""
+    with. teacher_tasks: of distillation against its teachers."""
 
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     compared: tuple[int, ...] = (0, 1, 2)
     teacher_tasks: int = Field(default=2048, ge=1)
-    twin_rounds: int = Field(default=3, ge=1)
 
 
 class Recipe(Config):

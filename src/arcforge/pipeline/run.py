@@ -26,7 +26,15 @@ from arcforge.pipeline.workspace import STAGES, Workspace
 from arcforge.view.report import write_report
 from arcforge.view.table import summary
 
-FREE_TO_CHANGE = ("run.folder", "run.save_seconds", "ray.address", "record.seeds", "record.compared")
+FREE_TO_CHANGE = (
+    "run.folder",
+    "run.save_seconds",
+    "ray.address",
+    "agentic_rl.engines",
+    "agentic_rl.evaluate_every",
+    "record.seeds",
+    "record.compared",
+)
 HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names that `atomic_write` gives to files before they are whole."""
 

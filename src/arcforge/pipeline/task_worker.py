@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from arcforge.chat.tokenizer import Tokenizer
-from arcforge.clients.arcforge import EngineFleet
+from arcforge.clients.engines import token_engine
 from arcforge.core.errors import DISK, BoundaryError, UserError
 from arcforge.core.metrics import JsonLines
 from arcforge.core.runs import atomic_write
@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 
 async def work(job: Job, name: str) -> None:
     """Serve rollouts of the family until a signal arrives."""
-    events, engine = JsonLines(job.events), EngineFleet(job.engine_urls)
+    events, engine = JsonLines(job.events), token_engine(job.servers, interruptions=job.interruptions())
     observe = lambda row: events.write({"stage": job.stage, **row})  # noqa: E731
     gateway = Gateway(engine, Tokenizer.load(job.tokenizer), job.context, observe=observe)
     worker, stopped = TaskWorker(FamilyRunner(family(name, job.seed), attempt, gateway)), asyncio.Event()

@@ -25,6 +25,7 @@ from arcforge.rl.agentic_step import AgenticConfig, advance, digest
 from arcforge.rl.buffer import BufferReader, Group
 from arcforge.rl.diagnostics import fairness, histograms, merge, mismatch_alarm, step_metrics
 from arcforge.rl.ledger import LedgerError
+from arcforge.rl.pinned import PinnedWeights
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import Publisher, latest
 from arcforge.rl.state import load_state, save_state
@@ -51,6 +52,10 @@ class Place:
         return self.folder / "weights"
 
     @property
+    def pinned(self) -> PinnedWeights:
+        return PinnedWeights(self.folder / "pinned")
+
+    @property
     def state_file(self) -> Path:
         return self.folder / "trainer" / "state.pt"
 
@@ -72,6 +77,7 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launche
     step, version, merged, shares = state["step"], state["version"], state["histograms"], state["shares"]
     reader = BufferReader(place.trajectories, NAME, step)
     version = _published(place, policy, version, step)
+    _pin(config, place, step)
     progress = Progress(NAME, config.steps, done=step)
     while step < config.steps:
         groups = _complete(reader, _wait_for_groups(config, place, reader, launcher, version))
@@ -90,6 +96,7 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launche
             following = version + 1  # the number under which these weights are published next
             save_state(place.state_file, policy, step=step, version=following, histograms=merged, shares=shares)
             version = publish(place, policy, step)
+            _pin(config, place, step)
         books = reader.ledger.counts()
         if not books.balanced:
             raise LedgerError(f"after step {step} the rollouts do not add up: {books.line}")
@@ -104,6 +111,7 @@ def train(config: AgenticConfig, place: Place, policy: Policy, launcher: Launche
             "train_seconds": time.monotonic() - start,
         }
         place.sink.write(row)
+        write_evaluations(place)
         alarm = mismatch_alarm(row.get("mismatch_mean"), NAME, step)
         if alarm is not None:
             place.events.write(alarm)
@@ -141,6 +149,18 @@ def publish(place: Place, policy: Policy, step: int) -> int:
     row = {"version": following, "step": step, "digest": digest(policy.model)}
     place.events.write({"who": "trainer", "kind": "publish", "stage": NAME, **row})
     return following
+
+
+def _pin(config: AgenticConfig, place: Place, step: int) -> None:
+    newest = latest(place.weights)
+    if newest is not None and config.evaluate_every and step % config.evaluate_every == 0:
+        place.pinned.pin(newest, step)
+
+
+def write_evaluations(place: Place) -> None:
+    """Put what the evaluator found since the last time among the metrics, under the step whose weights it evaluated."""
+    for row in place.pinned.collect():
+        place.sink.write({"stage": f"{NAME}_evaluation", **row})
 
 
 def _wait_for_groups(

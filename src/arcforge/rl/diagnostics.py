@@ -15,9 +15,9 @@ is not in the step has no names in its row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -256,23 +256,6 @@ def fairness(ledger: Ledger) -> dict[str, dict[str, float]]:
     }
 
 
-def timeline(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Who waited for whom, from rows of `events.jsonl` (`wait_start` and `wait_end` with `who` and `for`, time in s).
-
-    Per component: seconds from its first to its last event, seconds waited by whom it waited for, and the share in which
-    it did not wait. A wait that never ended (the process was killed) counts until the component's last event.
-    """
-    rows = sorted((row for row in events if "who" in row), key=lambda row: row["time"])
-    result: dict[str, dict[str, Any]] = {}
-    for who in dict.fromkeys(row["who"] for row in rows):
-        own = [row for row in rows if row["who"] == who]
-        seconds = own[-1]["time"] - own[0]["time"]
-        waited = _waited(own)
-        busy = 1 - sum(waited.values()) / seconds if seconds > 0 else 1.0
-        result[who] = {"seconds": seconds, "waited": waited, "busy_share": max(0.0, busy)}
-    return result
-
-
 def _parts(
     trajectories: Sequence[Trajectory], batch: Batch, version: int
 ) -> Iterable[tuple[str, list[Trajectory], np.ndarray]]:
@@ -301,20 +284,6 @@ def _part_metrics(trajectories: Sequence[Trajectory], tokens: TrainedTokens) -> 
         **({"response_tokens": _mean(lengths)} if lengths else {}),
         **token_metrics(tokens),
     }
-
-
-def _waited(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    waited: dict[str, float] = {}
-    since: dict[str, float] = {}
-    for row in rows:
-        target = str(row.get("for", ""))
-        if row["kind"] == "wait_start":
-            since.setdefault(target, row["time"])
-        elif row["kind"] == "wait_end" and target in since:
-            waited[target] = waited.get(target, 0.0) + row["time"] - since.pop(target)
-    for target, start in since.items():
-        waited[target] = waited.get(target, 0.0) + rows[-1]["time"] - start
-    return waited
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

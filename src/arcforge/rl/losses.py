@@ -12,6 +12,7 @@ What they are compared with stands in `baselines`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -185,6 +186,27 @@ def distillation(
     )
     output.metrics["reverse_kl"] = masked_mean(-advantages_BT, mask_BT)
     return output
+
+
+def together(outputs: Sequence[LossOutput], masks: Sequence[Tensor]) -> LossOutput:
+    """One output of several, each of tokens of its own. masks: bool [B, T] of each, disjoint.
+
+    Losses add up, since every token's weight is its part of the whole step. Shares are of all tokens: where a loss does not
+    tell one, none of its tokens counts.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    total = sum(mask.sum() for mask in masks)
+    metrics: dict[str, Tensor] = {}
+    for output, mask in zip(outputs, masks, strict=True):
+        for name, value in output.metrics.items():
+            metrics[name] = metrics.get(name, torch.zeros_like(value)) + value * mask.sum() / total
+    return LossOutput(
+        loss=torch.stack([output.loss for output in outputs]).sum(),
+        metrics=metrics,
+        ratio_BT=torch.stack([output.ratio_BT for output in outputs]).prod(0),  # 1 outside each mask
+        kept_BT=torch.stack([output.kept_BT for output in outputs]).any(0),
+    )
 
 
 def clipped_objective(ratio_BT: Tensor, advantages_BT: Tensor, eps_low: float, eps_high: float) -> Tensor:

@@ -6,7 +6,7 @@ packing order (row by row); M those of a micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -19,7 +19,7 @@ from arcforge.core.documents import PADDING
 from arcforge.core.errors import UserError
 from arcforge.model.trunk import GlmMoeDsa
 from arcforge.optim.muon import MuonAdamW, OptimizerConfig
-from arcforge.rl.losses import LossOutput
+from arcforge.rl.losses import LossOutput, together
 from arcforge.rl.micro_batches import MicroBatch, micro_batches, separate
 from arcforge.rl.policy_model import GlmPolicyModel, PolicyModel
 from arcforge.rl.samples import Batch
@@ -31,6 +31,15 @@ MICRO_TOKENS = 8192
 ROW_TOKENS = 640
 LAST_LR = 0.1
 """RL stages decay their rate linearly to this share of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Several losses in one step. choice: int [N rows, T], the index in `losses` of the one that trains a token; it is read
+    inside the loss mask."""
+
+    losses: Sequence[Loss]
+    choice: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +85,7 @@ class Policy:
         """Write the weights as a Hugging Face folder."""
         self._policy_model.save(folder)
 
-    def update(self, batch: Batch, signal: np.ndarray, loss: Loss, lr_scale: float = 1.0) -> Update:
+    def update(self, batch: Batch, signal: np.ndarray, loss: Loss | Mixture, lr_scale: float = 1.0) -> Update:
         """One optimizer step on all rows of the batch. signal: advantages or teacher log-probs, float32 [N, T].
 
         UserError when nothing is trained or the loss or its gradient is not a number.
@@ -85,7 +94,9 @@ class Policy:
         if not mask.any():
             raise UserError("a policy update got no trained token; every rollout of the step was masked")
         rows = batch.rows if self._policy_model.packs else separate(batch.rows)
-        step = _Step(loss, *(torch.from_numpy(array[mask]) for array in (batch.logprobs, signal, batch.weights)))
+        mixture = loss if isinstance(loss, Mixture) else Mixture([loss], np.zeros(mask.shape, np.int64))
+        arrays = (batch.logprobs, signal, batch.weights, mixture.choice)
+        step = _Step(mixture.losses, *(torch.from_numpy(array[mask]) for array in arrays))
         portions = list(micro_batches(rows, self.micro_tokens))
         tokens = sum(int((portion.rows.document_ids != PADDING).sum()) for portion in portions)
         train_N = torch.zeros(int(mask.sum()))
@@ -118,16 +129,22 @@ class Policy:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """The loss with what it needs of each trained token of the step."""
+    """The losses with what they need of each trained token of the step."""
 
-    loss: Loss
+    losses: Sequence[Loss]
     rollout_N: Tensor
     signal_N: Tensor
     weights_N: Tensor
+    choice_N: Tensor
 
     def output(self, train_M: Tensor, places: Tensor | slice) -> LossOutput:
         """The loss of the tokens at these places, as a row, on the log-probs' device."""
-        rollout, signal, weights = (
-            tensor[places][None].to(train_M.device) for tensor in (self.rollout_N, self.signal_N, self.weights_N)
+        rollout, signal, weights, choice = (
+            tensor[places][None].to(train_M.device)
+            for tensor in (self.rollout_N, self.signal_N, self.weights_N, self.choice_N)
         )
-        return self.loss(train_M[None], rollout, signal, torch.ones_like(rollout, dtype=torch.bool), weights)
+        masks = [choice == index for index in range(len(self.losses))]
+        outputs = [
+            loss(train_M[None], rollout, signal, mask, weights) for loss, mask in zip(self.losses, masks, strict=True)
+        ]
+        return together(outputs, masks)

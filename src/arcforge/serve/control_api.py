@@ -1,10 +1,11 @@
-"""Weights, pause, health and counters of one engine; nothing is forwarded to others. SGLang's and vLLM's names are known too."""
+"""Weights, pause, health and counters of one engine; nothing is forwarded to others. Under SGLang's and vLLM's names the same is
+in `peer_control_api`."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -38,10 +39,6 @@ class PauseBody(Body):
     mode: PauseMode
 
 
-class SglangPauseBody(Body):
-    mode: Literal["abort", "in_place"] = "abort"
-
-
 class ControlApi:
     """The routes that a trainer, a router or an operator calls."""
 
@@ -54,11 +51,7 @@ class ControlApi:
         router.post("/abort")(self.abort)
         router.post("/update_weights")(self.update_weights)
         router.post("/pause")(self.pause)
-        router.post("/pause_generation")(self.sglang_pause)
-        for path in ("/resume", "/continue_generation"):
-            router.post(path)(self.resume)
-        for path in ("/flush_cache", "/reset_prefix_cache"):
-            router.post(path)(self.flush)
+        router.post("/resume")(self.resume)
         router.get("/is_paused")(self.is_paused)
         router.get("/health")(self.health)
         router.get("/metrics")(self.metrics)
@@ -70,34 +63,22 @@ class ControlApi:
 
     async def update_weights(self, body: UpdateBody) -> Response:
         """Running requests go on under the new weights; every token tells the version that sampled it."""
-        source = body.folder
-        if not source.startswith(SHARED) and not Path(source).is_dir():
-            raise UserError(f"folder: {source:.200}: no such checkpoint folder on the server's machine")
+        source = checked_source(body.folder, "folder")
         await self._engine.update_weights(source, body.version, self._limits.request_timeout)
         return answer({"version": body.version})
 
     async def pause(self, mode: PauseMode | None = None, body: PauseBody | None = None) -> Response:
-        """keep: freeze running requests and queue new ones; wait: finish running ones; abort: end them. vLLM sends the mode as a
-        query, ours in the body."""
+        """keep: freeze running requests; wait: finish them; abort: end them. New ones are held until /resume. vLLM sends the mode
+        as a query, ours in the body."""
         asked = body.mode if body is not None else mode
         if asked is None:
             raise UserError("mode: keep, wait or abort is needed")
         await self._engine.pause(asked, self._limits.request_timeout)
         return answer({"paused": asked})
 
-    async def sglang_pause(self, body: SglangPauseBody) -> Response:
-        mode: PauseMode = "keep" if body.mode == "in_place" else "abort"
-        await self._engine.pause(mode, self._limits.request_timeout)
-        return answer({"paused": mode})
-
     async def resume(self) -> Response:
         await self._engine.resume()
         return answer({"paused": ""})
-
-    async def flush(self) -> Response:
-        """Nothing cached so far starts another request."""
-        await self._engine.flush()
-        return answer({"flushed": True})
 
     async def is_paused(self) -> Response:
         return answer({"is_paused": bool(self._engine.health().paused)})
@@ -128,3 +109,10 @@ def health_fields(health: Health) -> dict[str, Any]:
         "seconds_since_step": round(health.seconds_since_step, 3),
         "paused": health.paused,
     }
+
+
+def checked_source(source: str, field: str) -> str:
+    """`source` where it is a folder, or weights in shared memory; UserError names the field."""
+    if not source.startswith(SHARED) and not Path(source).is_dir():
+        raise UserError(f"{field}: {source:.200}: no such checkpoint folder on the server's machine")
+    return source

@@ -75,6 +75,7 @@ class Engine(Protocol):
     def score(self, batch: Sequence[Sequence[int]]) -> list[list[float]]: ...
     def reward(self, batch: Sequence[Sequence[int]]) -> list[float]: ...
     def update_weights(self, source: Path | str, version: int) -> None: ...
+    def set_version(self, version: int) -> None: ...
 
 
 class EngineFailed(EngineError):
@@ -82,7 +83,7 @@ class EngineFailed(EngineError):
 
 
 class EnginePaused(EngineError):
-    """New requests are refused while the engine is paused with "wait" or "abort"."""
+    """A pause came between: the request was aborted, or another pause or a resume took the place of this one."""
 
 
 class EngineTimeout(EngineError):

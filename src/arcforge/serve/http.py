@@ -120,7 +120,7 @@ class JsonBodies:
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """A bad request is answered 400 with one line (413 when too large), a paused, stopping, stuck or failed engine 503, an
+    """A bad request is answered 400 with one line (413 when too large), a stopping, stuck or failed engine, or an aborted chat, 503, an
     answer that took too long 504."""
     app.add_exception_handler(UserError, _engine_problem)
     app.add_exception_handler(EngineError, _engine_problem)

@@ -12,30 +12,22 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import Sampling
-from arcforge.serve.engine import Engine, EngineFailed, EnginePaused, EngineTimeout, Health, Output, PauseMode
+from arcforge.serve.engine import Engine, EngineFailed, EnginePaused, Health, Output, PauseMode
+from arcforge.serve.waiters import Future, Stream, settle, within
 
 IDLE_TICK = 0.5  # seconds between beats when there is nothing to do
 Batch = Sequence[Sequence[int]]
-Future = asyncio.Future[Any]
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Stream:
-    """Pieces on their way to whoever reads a request while it runs; told: tokens that are in them."""
-
-    pieces: asyncio.Queue[Output | None] = field(default_factory=asyncio.Queue)
-    told: int = 0
 
 
 class EngineLoop:
@@ -59,6 +51,7 @@ class EngineLoop:
         self._commands: SimpleQueue[tuple[Future | None, Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
         self._pending: dict[str, Future] = {}
         self._streams: dict[str, Stream] = {}
+        self._held: dict[str, tuple[Future, Sequence[int], Sampling, Stream | None]] = {}
         self._batches: dict[str, list[tuple[Future, Batch]]] = {"score": [], "reward": []}
         self._drains: list[Future] = []
         self._answers: list[tuple[Future | Stream, Any, BaseException | None]] = []
@@ -92,7 +85,7 @@ class EngineLoop:
         """Run one request to its end. Cancelling the caller, or `timeout` seconds, aborts it in the engine."""
         future = self._submit(self._add, prompt_ids, sampling, request_id)
         try:
-            return await _within(future, timeout, f"request {request_id}")
+            return await within(future, timeout, f"request {request_id}")
         finally:
             if future.cancelled():
                 self._commands.put((None, self._abandon, (request_id, future)))
@@ -109,7 +102,7 @@ class EngineLoop:
         try:
             while True:
                 left = max(end - asyncio.get_running_loop().time(), 0.0)
-                piece = await _within(stream.pieces.get(), left, f"request {request_id}")
+                piece = await within(stream.pieces.get(), left, f"request {request_id}")
                 if piece is None:
                     yield future.result()
                     return
@@ -121,41 +114,45 @@ class EngineLoop:
 
     async def abort(self, request_id: str, timeout: float = 60.0) -> bool:
         """End a request now; its waiter gets what was sampled with finish_reason "abort". False: no such request."""
-        return await _within(self._submit(self._abort, request_id), timeout, "abort")
+        return await within(self._submit(self._abort, request_id), timeout, "abort")
+
+    async def abort_all(self, timeout: float = 60.0) -> int:
+        """`abort` of every request there is; how many there were."""
+        return await within(self._submit(self._abort_all), timeout, "abort")
 
     async def score(self, batch: Batch, timeout: float = 600.0) -> list[list[float]]:
         """Log-probabilities of ids[1:] under the current weights; requests of one round share an engine call."""
-        return await _within(self._submit(self._collect, "score", batch), timeout, "score")
+        return await within(self._submit(self._collect, "score", batch), timeout, "score")
 
     async def reward(self, batch: Batch, timeout: float = 600.0) -> list[float]:
-        return await _within(self._submit(self._collect, "reward", batch), timeout, "reward")
+        return await within(self._submit(self._collect, "reward", batch), timeout, "reward")
 
     async def update_weights(self, source: Path | str, version: int, timeout: float = 600.0) -> None:
         """Load new weights between two steps; running requests continue under them."""
-        await _within(self._submit(self._update, source, version), timeout, "weight update")
+        await within(self._submit(self._update, source, version), timeout, "weight update")
 
     async def pause(self, mode: PauseMode, timeout: float = 600.0) -> None:
-        """keep: freeze running requests, queue new ones. wait: finish running ones first. abort: end them now.
+        """keep: freeze running requests. wait: finish running ones first. abort: end them now.
 
-        Under "wait" and "abort" new requests raise EnginePaused. Scoring and weight updates go on under all three.
+        New requests are held until `resume`, as vLLM and SGLang hold them. Scoring and weight updates go on under all three.
         """
-        await _within(self._submit(self._pause, mode), timeout, f"pause {mode}")
+        await within(self._submit(self._pause, mode), timeout, f"pause {mode}")
 
     async def flush(self, timeout: float = 60.0) -> None:
         """Nothing cached so far starts another request."""
-        await _within(self._submit(self._flush), timeout, "flush")
+        await within(self._submit(self._flush), timeout, "flush")
 
     async def with_engine(self, action: Callable[[Engine], T], timeout: float = 60.0) -> T:
         """The result of `action(engine)`, called in the engine's thread between two steps."""
-        return await _within(self._submit(self._call, action), timeout, "an action on the engine")
+        return await within(self._submit(self._call, action), timeout, "an action on the engine")
 
     async def resume(self, timeout: float = 60.0) -> None:
-        await _within(self._submit(self._resume), timeout, "resume")
+        await within(self._submit(self._resume), timeout, "resume")
 
     async def statistics(self, timeout: float = 2.0) -> tuple[dict[str, float], dict[str, float]]:
         """(totals of the loop, numbers of the engine); the engine's are left out when it does not answer in time."""
         try:
-            of_engine = await _within(self._submit(self._engine_stats), timeout, "statistics")
+            of_engine = await within(self._submit(self._engine_stats), timeout, "statistics")
         except EngineError:
             of_engine = {}
         return dict(self._totals), of_engine
@@ -187,6 +184,7 @@ class EngineLoop:
             self._publish()
         self._take_commands(wait=False)
         self._answer_batches()
+        self._begin_held()
         for request_id, future in list(self._pending.items()):
             self._guarded(None, self._abandon, request_id, future)
         self._end_drains(EngineFailed("the server is stopping"))
@@ -255,9 +253,10 @@ class EngineLoop:
 
     def _fail(self, error: Exception) -> None:
         self._failure = f"the engine failed: {type(error).__name__}: {error}"
-        for future in self._pending.values():
+        for future in [*self._pending.values(), *(held[0] for held in self._held.values())]:
             self._answer(future, None, EngineFailed(self._failure))
         self._pending.clear()
+        self._held.clear()
         self._streams.clear()
         self._end_drains(EngineFailed(self._failure))
 
@@ -269,23 +268,45 @@ class EngineLoop:
         request_id: str,
         stream: Stream | None = None,
     ) -> None:
-        if self._paused in ("wait", "abort"):
-            raise EnginePaused("the engine is paused and takes no new requests")
-        if request_id in self._pending:
+        if request_id in self._pending or request_id in self._held:
             raise UserError(f"rid {request_id}: a request with this id is running")
+        if self._paused in ("wait", "abort"):
+            self._held[request_id] = (future, prompt_ids, sampling, stream)
+        else:
+            self._begin(future, prompt_ids, sampling, request_id, stream)
+
+    def _begin(
+        self, future: Future, prompt_ids: Sequence[int], sampling: Sampling, request_id: str, stream: Stream | None
+    ) -> None:
         self._engine.add(prompt_ids, sampling, request_id)
         self._pending[request_id] = future
         if stream is not None:
             self._streams[request_id] = stream
 
+    def _begin_held(self) -> None:
+        held, self._held = self._held, {}
+        for request_id, (future, prompt_ids, sampling, stream) in held.items():
+            self._guarded(future, self._begin, future, prompt_ids, sampling, request_id, stream)
+
     def _abort(self, future: Future, request_id: str) -> None:
-        waiter = self._pending.get(request_id)
+        held = self._held.get(request_id)
+        waiter = held[0] if held is not None else self._pending.get(request_id)
         if waiter is not None:
             self._abandon(request_id, waiter)
         self._answer(future, waiter is not None)
 
+    def _abort_all(self, future: Future) -> None:
+        waiters = {**self._pending, **{request_id: held[0] for request_id, held in self._held.items()}}
+        for request_id, waiter in waiters.items():
+            self._abandon(request_id, waiter)
+        self._answer(future, len(waiters))
+
     def _abandon(self, request_id: str, waiter: Future) -> None:
         """End the request of this waiter; a later request under the same id is left alone."""
+        held = self._held.get(request_id)
+        if held is not None and held[0] is waiter:
+            _, prompt_ids, sampling, stream = self._held.pop(request_id)
+            self._guarded(waiter, self._begin, waiter, prompt_ids, sampling, request_id, stream)
         if self._pending.get(request_id) is waiter:
             self._engine.abort(request_id)
             self._finish(request_id)
@@ -319,6 +340,8 @@ class EngineLoop:
     def _pause(self, future: Future, mode: PauseMode) -> None:
         self._end_drains(EnginePaused(f"pause {mode} took the place of an earlier pause wait"))
         self._paused = mode
+        if mode == "keep":
+            self._begin_held()  # they wait in the engine as well
         if mode == "abort":
             for request_id, waiter in list(self._pending.items()):
                 self._abandon(request_id, waiter)
@@ -329,6 +352,7 @@ class EngineLoop:
 
     def _resume(self, future: Future) -> None:
         self._paused = None
+        self._begin_held()
         self._end_drains(EnginePaused("resumed before the running requests had finished"))
         self._answer(future, None)
 
@@ -356,33 +380,14 @@ class EngineLoop:
     def _publish(self) -> None:
         """Beat, then hand this round's answers to the event loop in one call."""
         engine = self._engine
-        health = Health("", self._paused or "", engine.version, engine.running, engine.waiting, 0.0)
+        waiting = engine.waiting + len(self._held)
+        health = Health("", self._paused or "", engine.version, engine.running, waiting, 0.0)
         self._beat = (time.monotonic(), health)
         self._on_beat()
         if not self._answers:
             return
         answers, self._answers = self._answers, []
         try:
-            self._event_loop.call_soon_threadsafe(_settle, answers)
+            self._event_loop.call_soon_threadsafe(settle, answers)
         except RuntimeError:
             log.warning("%d answers came after the event loop had closed", len(answers))
-
-
-async def _within(waited: Awaitable[Any], timeout: float, what: str) -> Any:
-    try:
-        async with asyncio.timeout(timeout):
-            return await waited
-    except TimeoutError:
-        raise EngineTimeout(f"{what}: no answer within {timeout:g} s") from None
-
-
-def _settle(answers: list[tuple[Future | Stream, Any, BaseException | None]]) -> None:
-    for waiter, value, error in answers:
-        if isinstance(waiter, Stream):
-            waiter.pieces.put_nowait(value)
-        elif waiter.done():
-            continue
-        elif error is None:
-            waiter.set_result(value)
-        else:
-            waiter.set_exception(error)

@@ -25,6 +25,7 @@ from arcforge.serve.router_workers import Worker, WorkerPool
 CONTROL = {
     "/update_weights": "weights",
     "/update_weights_from_disk": "weights",
+    "/collective_rpc": "weights",
     "/update_weight_version": "version",
     "/pause": "pause",
     "/resume": "pause",
@@ -39,6 +40,7 @@ CONTROL = {
     "/abort": "",
     "/abort_request": "",
     "/abort_requests": "",
+    "/inference/v1/abort_requests": "",
 }
 """Path to kind. The last call of each kind is kept for workers that missed it; of kind "" none is."""
 WEIGHTS = ("weights", "version")

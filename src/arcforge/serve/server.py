@@ -2,7 +2,7 @@
 
 POST /generate /inference/v1/generate /score /reward           token ids in, token ids or numbers out
 POST /v1/chat/completions /v1/completions /v1/messages         text, tools, thinking
-POST /update_weights /pause /resume /abort /flush_cache        control of this one engine
+POST /update_weights /pause /resume /abort                     control of this one engine; `peer_control_api` has other names
 GET  /health /is_paused /metrics /v1/models
 """
 
@@ -25,6 +25,7 @@ from arcforge.serve.limits import Limits
 from arcforge.serve.loop import EngineLoop
 from arcforge.serve.messages_api import MessagesApi
 from arcforge.serve.metrics import Metrics
+from arcforge.serve.peer_control_api import PeerControlApi
 from arcforge.serve.record import EngineRecord
 from arcforge.serve.token_api import TokenApi
 from arcforge.serve.transport import Transport
@@ -65,6 +66,7 @@ def build_app(
         CompletionsApi(engine, tokenizer, model_name, limits),
         MessagesApi(engine, tokenizer, model_name, limits),
         ControlApi(engine, metrics, model_name, max_length, limits),
+        PeerControlApi(engine, model_name, limits),
     ]
     if transport is not None:
         app.add_middleware(TakesHandoffs, engine=engine, transport=transport)  # type: ignore[arg-type]

@@ -23,21 +23,22 @@ from arcforge.optim.schedule import warmup_cosine
 from arcforge.train.context import Context, read_checkpoint
 
 Pair = tuple[Conversation, Conversation]
+HELD_OUT = 8
 
 
 class RewardModelConfig(Config):
-    """steps of batch_pairs preference pairs; held_out pairs measure its accuracy."""
+    """steps of batch_pairs preference pairs."""
 
     steps: int = 60
     batch_pairs: int = 16
     lr: float = 1e-3
-    held_out: int = 128
 
 
 def train_reward_model(
     config: RewardModelConfig, pairs: Sequence[Pair], source: Path, context: Context
 ) -> tuple[RewardModel, float]:
-    """Bradley-Terry: maximise log sigmoid(score(good) - score(bad)). Returns the model and its held-out accuracy."""
+    """Bradley-Terry: maximise log sigmoid(score(good) - score(bad)). Returns the model and its accuracy on the pairs
+    that were held out, one of HELD_OUT. UserError: too few pairs for that."""
     trunk = read_checkpoint(source)
     model = RewardModel(trunk)
     specs = {f"trunk.{name}": spec for name, spec in matrix_specs(trunk).items()}
@@ -45,11 +46,10 @@ def train_reward_model(
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(specs[name].group in ("trunk", "reward"))
     encoded = [(_ids(good, context.tokenizer), _ids(bad, context.tokenizer)) for good, bad in pairs]
-    held, train = encoded[: config.held_out], encoded[config.held_out :]
-    if not held or not train:
-        raise UserError(
-            f"reward_model.held_out={config.held_out}: of {len(pairs)} pairs some must be held out, some not"
-        )
+    kept = len(encoded) // HELD_OUT
+    held, train = encoded[:kept], encoded[kept:]
+    if not held:
+        raise UserError(f"reward model: {len(pairs)} pairs; at least {HELD_OUT} are needed, of which one is held out")
     optimizer = MuonAdamW(model, specs, OptimizerConfig(lr=config.lr))
     rng = random.Random(context.seed)
     progress = Progress("reward-model", config.steps)

@@ -1,0 +1,1 @@
+"""Tasks in a terminal, in Harbor's format. Imports nothing by itself."""

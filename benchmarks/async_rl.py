@@ -197,7 +197,11 @@ def main() -> None:
     for about in dict.fromkeys(result.about for _, result in found if result.about):
         print(f"\n{about}")
     if arguments.out:
-        cells = [{**cell.model_dump(mode="json"), "result": result.model_dump(mode="json")} for cell, result in found]
+        places = {"checkpoint", "folder"}
+        cells = [
+            {**cell.model_dump(mode="json", exclude=places), "result": result.model_dump(mode="json")}
+            for cell, result in found
+        ]
         arguments.out.write_text(json.dumps({"rows": rows, "measurements": cells}, indent=1))
 
 

@@ -11,10 +11,10 @@ schedule are those of the recipe's agentic stage; the losses are
     grpo_icepop    GRPO with the IcePop mask, beta 2, clip 0.8 / 1.28 (section 3.2)
     ppo_clip       PPO's clip, 0.8 / 1.2
 
-One run is timed first; if all of them would take longer than --minutes, all get fewer steps alike. --jobs runs go on side by side,
-each in a process of one thread, which small models use better than two threads of one. The final reward is the mean
-over the last quarter of the steps. Writes runs.jsonl (one line per run, as they end; a killed study continues), result.json,
-table.md and curves.svg to --out.
+One run is timed first; if all of them would take longer than --minutes, all get fewer steps alike. --jobs runs go on side by
+side, each in a process of one thread, which small models use better than two threads of one. The final reward is that of the last
+weights on held-out tasks: what is sampled in training lags behind. Writes runs.jsonl (one line per run, as they end; a killed
+study continues), result.json, table.md and curves.svg to --out.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from arcforge.core.metrics import JsonLines
 from arcforge.core.runs import atomic_write, read_jsonl
 from arcforge.core.trajectory import Trajectory
 from arcforge.envs.registry import family
+from arcforge.evals.run import evaluate
 from arcforge.infer.engine import Engine, EngineConfig
 from arcforge.optim.schedule import linear
 from arcforge.rl import advantages
@@ -61,6 +62,7 @@ from arcforge.view.table import table
 
 LR, CONTEXT, TIMEOUT = 1e-3, 512, 120.0
 STALENESS, SEEDS = (0, 2, 8, 16), (0, 1, 2)
+HELD_OUT = 128
 FEWEST_STEPS = 20
 """Below, a lag of 16 would be most of a run."""
 
@@ -100,8 +102,8 @@ class Study:
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.checkpoint)
 
-    def run(self, loss: str, staleness: int, seed: int, until: int | None = None) -> list[Row]:
-        """Rows of the steps, up to step `until`."""
+    def run(self, loss: str, staleness: int, seed: int, until: int | None = None) -> tuple[list[Row], float]:
+        """Rows of the steps, up to step `until`, and the reward of the last weights."""
         torch.manual_seed(seed)
         policy, sampler = Policy(read_checkpoint(self.checkpoint), LR), read_checkpoint(self.checkpoint).eval()
         engine = Engine(sampler, EngineConfig(max_running=self.groups * self.group_size, max_length=CONTEXT))
@@ -121,8 +123,13 @@ class Study:
                 told = token_metrics(TrainedTokens.of(batch, update, engine.version))
                 seconds = time.monotonic() - start
                 rows.append({"step": step + 1, "reward": statistics.fmean(rewards), "seconds": seconds, **told})
+            sampler.load_state_dict(policy.model.state_dict())
+            engine.set_version(self.steps)
+            tasks = [made.task("dev", index) for index in range(HELD_OUT)]
+            gateway = Gateway(LocalTokenEngine(engine), self.tokenizer, CONTEXT)
+            done = runner.run(evaluate(tasks, gateway, concurrency=HELD_OUT, timeout=TIMEOUT, seed=seed))
             runner.run(made.close())
-        return rows
+        return rows, statistics.fmean(t.reward for t in done if t.reward is not None)
 
     async def _rollouts(self, engine: Engine, made: Any, step: int, seed: int) -> list[list[Trajectory]]:
         gateway, pending = Gateway(LocalTokenEngine(engine), self.tokenizer, CONTEXT), []
@@ -149,7 +156,7 @@ def _samples(groups: list[list[Trajectory]]) -> list[Sample]:
 def fitted(study: Study, pool: ProcessPoolExecutor, runs: int, jobs: int, minutes: float) -> int:
     """Steps of every run, so that all of them end in time. Prints what one costs beside the others."""
     timed = [pool.submit(study.run, "double_sided", 0, seed, 3) for seed in range(jobs)]
-    seconds = statistics.fmean(row["seconds"] for run in timed for row in run.result()[1:])
+    seconds = statistics.fmean(row["seconds"] for run in timed for row in run.result()[0][1:])
     whole, each = seconds * study.steps, runs / jobs / 60
     print(f"one run of {study.steps} steps: {whole:.0f} s; all {runs}: {each * whole:.0f} min", flush=True)
     if each * whole <= minutes:
@@ -164,15 +171,10 @@ def measure(study: Study, wanted: list[Key], pool: ProcessPoolExecutor, log: Pat
     with closing(JsonLines(log)) as sink:
         running = {pool.submit(study.run, *key): key for key in wanted}
         for ended in as_completed(running):
-            (loss, lag, seed), rows = running[ended], ended.result()
-            sink.write({"loss": loss, "staleness": lag, "seed": seed, "rows": rows})
+            (loss, lag, seed), (rows, final) = running[ended], ended.result()
+            sink.write({"loss": loss, "staleness": lag, "seed": seed, "final": final, "rows": rows})
             seconds = sum(row["seconds"] for row in rows)
-            print(f"{loss} staleness {lag} seed {seed}: final reward {final(rows):.3f} in {seconds:.0f} s", flush=True)
-
-
-def final(rows: list[Row]) -> float:
-    last = rows[-max(1, len(rows) // 4) :]
-    return statistics.fmean(row["reward"] for row in last)
+            print(f"{loss} staleness {lag} seed {seed}: final reward {final:.3f} in {seconds:.0f} s", flush=True)
 
 
 def result_table(runs: list[dict[str, Any]], lags: list[int], losses: list[str]) -> str:
@@ -180,7 +182,7 @@ def result_table(runs: list[dict[str, Any]], lags: list[int], losses: list[str])
     for loss in losses:
         cells = []
         for lag in lags:
-            values = [final(r["rows"]) for r in runs if (r["loss"], r["staleness"]) == (loss, lag)]
+            values = [r["final"] for r in runs if (r["loss"], r["staleness"]) == (loss, lag)]
             spread = f" ({min(values):.3f} to {max(values):.3f})" if values else ""
             cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "")
         lines.append([loss, *cells])
@@ -191,9 +193,7 @@ def curves(runs: list[dict[str, Any]], losses: list[str], lags: list[int]) -> st
     """Final reward by staleness, one line per loss, with the range over seeds."""
     lines = []
     for colour, loss in enumerate(losses, start=1):
-        by_lag = [
-            [final(r["rows"]) for r in runs if (r["loss"], r["staleness"]) == (loss, lag)] or [0.0] for lag in lags
-        ]
+        by_lag = [[r["final"] for r in runs if (r["loss"], r["staleness"]) == (loss, lag)] or [0.0] for lag in lags]
         points = [(float(lag), statistics.fmean(values)) for lag, values in zip(lags, by_lag)]
         lines.append(Line(loss, points, colour, [min(v) for v in by_lag], [max(v) for v in by_lag]))
     return line_chart(lines, "updates that the sampler lags behind", categories=True, share=True)

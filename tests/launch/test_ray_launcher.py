@@ -34,6 +34,8 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-")  # short: sockets lie in it
+    # Ray writes the cluster's address to its default folder, which it makes only for a cluster that lives there.
+    os.makedirs(os.path.join(os.environ.get("RAY_TMPDIR", "/tmp"), "ray"), exist_ok=True)
     started = Cluster()
     started.add_node(
         num_cpus=1,

@@ -49,7 +49,8 @@ def test_a_run_on_servers_of_another_kind_with_evaluation_beside_it(kind, copy_o
         run.start().until_done("agentic_rl").kill()
         label = httpx.get(f"{url}/weight_info", trust_env=False).json()["weight_version"]
     stage = run.stage("agentic_rl")
-    assert label == str(latest(stage / "weights").version) == str(STEPS)
+    assert latest(stage / "weights").version == STEPS
+    assert int(label) in (STEPS - 1, STEPS), "nobody samples under the last version, so it need not be loaded"
     assert not list((stage / "logs").glob("engine-*")), "the stage started an engine of its own"
     trajectories = read_trajectories(BufferFiles(run.folder / "trajectories", "agentic_rl").trajectories)
     versions = {span.version for t in trajectories for span in t.spans if span.source == "model"}

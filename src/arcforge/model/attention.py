@@ -256,7 +256,7 @@ class MLA(Alone):
         """Attended latents [B, T, H, R]: every query over as many keys as its position says, whatever the batch's longest row."""
         topk, rank, S = self.config.index_topk, self.config.kv_lora_rank, layout.span
         attended_BTHR = torch.empty_like(q_BTHC[..., :rank])
-        masks_BTS = torch.zeros(*q_BTHC.shape[:2], S, dtype=torch.bool)
+        masks_BTS = torch.zeros(*q_BTHC.shape[:2], S, dtype=torch.bool, device=q_BTHC.device)
         for row, start, end, span in layout.stretches():
             mask = layout.visible(start, end, self.window)[row : row + 1, :, :span]
             if layout.sparse and span > topk:

@@ -73,7 +73,10 @@ class MuonAdamW:
 
     def load_state_dict(self, data: Mapping[str, Any]) -> None:
         self.steps = data["steps"]
-        self.state = {name: {k: t.clone() for k, t in slots.items()} for name, slots in data["state"].items()}
+        self.state = {
+            name: {key: tensor.to(self.parameters[name].device, copy=True) for key, tensor in slots.items()}
+            for name, slots in data["state"].items()
+        }
 
     def _muon(self, parameters: Mapping[str, nn.Parameter], lr: float) -> None:
         batches: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)

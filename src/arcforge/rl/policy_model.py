@@ -63,8 +63,9 @@ class GlmPolicyModel:
             parameter.requires_grad_(self.specs[name].group in groups)
 
     def score(self, rows: PackedRows) -> Scored:
-        ids_BT, documents_BT, positions_BT = integers(rows)
-        mask_BT = torch.from_numpy(rows.loss_mask)
+        device = self.module.lm_head.weight.device
+        ids_BT, documents_BT, positions_BT = integers(rows, device)
+        mask_BT = torch.from_numpy(rows.loss_mask).to(device)
         layout = self.module.layout(documents_BT, True, self._indexer_loss, positions_BT)
         features = self.module(ids_BT, layout)
         logprobs_N = self.module.token_logprobs(features.hidden_BTD[before(mask_BT)], ids_BT[mask_BT])
@@ -75,10 +76,10 @@ class GlmPolicyModel:
         save_checkpoint(self.module, folder)
 
 
-def integers(rows: PackedRows) -> tuple[Tensor, Tensor, Tensor]:
+def integers(rows: PackedRows, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """ids, document ids and positions as int64 [B, T]."""
     ids_BT, documents_BT, positions_BT = (
-        torch.from_numpy(array.astype(np.int64)) for array in (rows.ids, rows.document_ids, rows.positions)
+        torch.from_numpy(array.astype(np.int64)).to(device) for array in (rows.ids, rows.document_ids, rows.positions)
     )
     return ids_BT, documents_BT, positions_BT
 

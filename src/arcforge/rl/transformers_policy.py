@@ -70,7 +70,7 @@ class TransformersPolicyModel:
 
     def score(self, rows: PackedRows) -> Scored:
         device = self.module.device
-        ids_BT, documents_BT, positions_BT = (tensor.to(device) for tensor in integers(rows))
+        ids_BT, documents_BT, positions_BT = integers(rows, device)
         mask_BT = torch.from_numpy(rows.loss_mask).to(device)
         before_BT = before(mask_BT)
         inputs: dict[str, Any] = {"input_ids": ids_BT, "use_cache": False}

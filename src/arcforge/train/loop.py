@@ -50,10 +50,10 @@ def run(
     """Train to the end of the plan, from `state_file` when it exists; its last state stays until the stage is done."""
     step = restore(state_file, model, optimizer, rows)
     progress = Progress(plan.title, plan.steps, done=step)
-    saved = time.monotonic()
+    saved, device = time.monotonic(), next(model.parameters()).device
     while step < plan.steps:
         start, cpu = time.monotonic(), time.process_time()
-        batch = Batch.of(rows.batch(plan.batch_rows))
+        batch = Batch.of(rows.batch(plan.batch_rows), device)
         scalars = objective(batch)
         scalars["loss"].backward()
         norm = optimizer.step(plan.lr_scale(step))
@@ -83,7 +83,7 @@ def restore(state_file: Path, model: nn.Module, optimizer: MuonAdamW, rows: Mixt
     """The step to go on from; 0 without a state file."""
     if not state_file.exists():
         return 0
-    state = torch.load(state_file, weights_only=True)
+    state = torch.load(state_file, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     rows.restore(state["rows"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -89,7 +89,8 @@ class AgenticConfig(Config):
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("a family has two entries in tasks; give it one with the sum of the ratios")
-        for loss in dict.fromkeys([self.loss, *(task.loss for task in self.tasks if task.loss)]):
+        losses: list[LossName] = [self.loss_of(name) for name in ("", *names)]
+        for loss in losses:
             check_loss(loss, asynchronous=not self.synchronous)
             if loss not in ("double_sided", *SYNCHRONOUS_LOSSES):
                 raise ValueError(f"loss {loss!r} is not one of agentic RL; choose double_sided")
@@ -97,7 +98,10 @@ class AgenticConfig(Config):
 
     def loss_of(self, family: str) -> LossName:
         """What trains the tokens of the family's rollouts."""
-        return next((task.loss for task in self.tasks if task.name == family and task.loss), self.loss)
+        for task in self.tasks:
+            if task.name == family and task.loss != "":
+                return task.loss
+        return self.loss
 
     def staleness_of(self, family: str) -> int:
         """Versions that a rollout of the family may lag behind."""
@@ -145,8 +149,8 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
 def mixture(config: AgenticConfig, groups: Sequence[Group], batch: Batch) -> Mixture:
     """Each family's loss for the tokens of its rollouts."""
     families = {t.rollout_id: group.dispatch.family for group in groups for t in group.members}
-    names = [config.loss_of(families[sample.rollout_id]) for sample in batch.samples]
-    used = sorted(set(names))
+    names: list[LossName] = [config.loss_of(families[sample.rollout_id]) for sample in batch.samples]
+    used: list[LossName] = [name for name in get_args(LossName) if name in names]
     of_sample = np.array([used.index(name) for name in names], np.int64)
     return Mixture([partial(_loss, config, name) for name in used], of_sample[batch.rows.document_ids])
 

@@ -1,0 +1,89 @@
+"""A Python source with its syntax tree, where nodes are places in the bytes: an edit keeps every other byte."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Bytes [start, end) become `new`."""
+
+    start: int
+    end: int
+    new: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node inside a function: its ancestors from the module down, and the innermost function."""
+
+    node: ast.AST
+    parents: tuple[ast.AST, ...]
+    function: Function
+
+    @property
+    def parent(self) -> ast.AST:
+        return self.parents[-1]
+
+
+@dataclass
+class Source:
+    """Raises SyntaxError or ValueError for what is no Python."""
+
+    data: bytes
+    tree: ast.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tree = ast.parse(self.data)
+        self._starts = [0, *accumulate(len(line) for line in self.data.splitlines(keepends=True))]
+
+    def start(self, node: ast.AST) -> int:
+        return self._starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+
+    def end(self, node: ast.AST) -> int:
+        return self._starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+
+    def segment(self, node: ast.AST) -> bytes:
+        return self.data[self.start(node) : self.end(node)]
+
+    def replace(self, node: ast.AST, new: bytes) -> Edit:
+        return Edit(self.start(node), self.end(node), new)
+
+    def between(self, left: ast.AST, right: ast.AST) -> bytes:
+        return self.data[self.end(left) : self.start(right)]
+
+    def replace_between(self, left: ast.AST, right: ast.AST, new: bytes) -> Edit:
+        return Edit(self.end(left), self.start(right), new)
+
+    def edited(self, edit: Edit) -> bytes:
+        return self.data[: edit.start] + edit.new + self.data[edit.end :]
+
+    def places(self) -> Iterator[Place]:
+        """Every node inside a function, in source order; not annotations, f-strings (whose places are wrong before Python
+        3.12) and the functions' decorators.
+        """
+        yield from _walk(self.tree, (), None)
+
+
+def first_line(function: Function) -> int:
+    """The line a code object calls its first: that of the first decorator."""
+    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+
+
+def _walk(node: ast.AST, parents: tuple[ast.AST, ...], function: Function | None) -> Iterator[Place]:
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "type_params", "bases"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr):
+                continue
+            inner = child if isinstance(child, Function) else function
+            if inner is not None:
+                yield Place(child, (*parents, node), inner)
+            yield from _walk(child, (*parents, node), inner)

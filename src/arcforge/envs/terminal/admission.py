@@ -1,0 +1,73 @@
+"""admit(task, runner): a task is fit to train on when its oracle passes every time, doing nothing fails, and no probe scores."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from arcforge.core.errors import TaskError, VerifierError
+from arcforge.envs.terminal.harbor import HarborTask
+from arcforge.envs.terminal.probes import probes
+from arcforge.envs.terminal.runner import Attempt, Image, Runner
+from arcforge.envs.terminal.verdict import verdict
+
+ORACLE_RUNS = 2
+ORACLE_SECONDS = 60.0
+SOLVE = "bash /solution/solve.sh"
+
+
+@dataclass(frozen=True)
+class Admission:
+    """reason: "" for an admitted task. outcomes: a reward by what was run, or why the verifier said none."""
+
+    reason: str
+    outcomes: dict[str, float | str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def admitted(self) -> bool:
+        return not self.reason
+
+
+async def admit(task: HarborTask, runner: Runner, oracle_runs: int = ORACLE_RUNS) -> Admission:
+    """SandboxError is the machine's failure and passes through: it says nothing about the task."""
+    began = time.monotonic()
+    outcomes: dict[str, float | str] = {}
+    try:
+        async with runner.image(task) as image:
+            reason = await _examine(task, image, oracle_runs, outcomes)
+    except TaskError as error:
+        reason = f"environment: {error}"
+    return Admission(reason, outcomes, time.monotonic() - began)
+
+
+async def _examine(task: HarborTask, image: Image, oracle_runs: int, outcomes: dict[str, float | str]) -> str:
+    """Why it is not admitted, at the first reason; "" when there is none."""
+    solution = task.part("solution")
+    if "solve.sh" not in solution:
+        return "no solution/solve.sh"
+    for run in range(oracle_runs):
+        async with image.attempt() as attempt:
+            done = await attempt.act(SOLVE, solution, ORACLE_SECONDS)
+            outcome = outcomes[f"oracle-{run + 1}"] = await _outcome(attempt)
+        if done.exit_code:
+            return f"the oracle ended with {done.exit_code}: {done.stderr.strip()[-200:]}"
+        if outcome != 1.0:
+            return f"the oracle does not pass: {outcome}"
+    for name, script in {"nothing": "true", **probes(task)}.items():
+        async with image.attempt() as attempt:
+            await attempt.act(script)
+            outcome = outcomes[name] = await _outcome(attempt)
+        if isinstance(outcome, float) and outcome > 0:
+            return f"{name} scores {outcome:g}"
+        if name == "nothing" and outcome != 0.0:
+            return f"the verifier does not judge an untouched environment: {outcome}"
+    return ""
+
+
+async def _outcome(attempt: Attempt) -> float | str:
+    try:
+        reward = verdict(await attempt.verify()).reward
+    except VerifierError as error:
+        return f"VerifierError: {error}"
+    return "no reward" if reward is None else float(reward)

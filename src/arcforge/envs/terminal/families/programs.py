@@ -1,0 +1,176 @@
+"""Programs to repair or to write: a Python package, a Makefile, shell scripts. They run on inputs that the agent never sees."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from arcforge.envs.terminal.draft import Draft
+from arcforge.envs.terminal.families.pools import WORDS, sentence
+from arcforge.envs.terminal.families.scripts import SCRIPTS
+
+_PYTHON = "/usr/bin/python3"
+
+
+def packaging(rng: random.Random, level: int) -> Draft:
+    """Metadata in pyproject.toml, an entry point, and above level 1 a single-file zip application."""
+    name, module = rng.choice(WORDS) + rng.choice(WORDS), rng.choice(["core", "main", "work", "engine"])
+    version = f"{rng.randint(0, 3)}.{rng.randint(0, 20)}.{rng.randint(0, 9)}"
+    factor, word = rng.randint(2, 9), rng.choice(WORDS)
+    files: dict[str, str | bytes] = {
+        f"{name}/__init__.py": f'__version__ = "{version}"\n',
+        f"{name}/numbers.py": f"def scale(value):\n    return value * {factor}\n",
+        f"{name}/{module}.py": f"from numbers import scale\n\n\ndef run(arguments):\n    for text in arguments:\n"
+        f"        print('{word}', scale(int(text)))\n    return len(arguments)\n",
+    }
+    told = [
+        f"/app/{name} is a Python package that nobody has installed. `{name}.{module}.run(arguments)` fails with an ImportError: it means "
+        f"the module numbers of the package, not the one of the standard library. Repair that, and add what is missing so that, in "
+        f'/app, `python3 -m {name} 3 4` calls run(["3", "4"]) and ends with exit code 0.',
+        f"Write /app/pyproject.toml with the table [project]: name `{name}`, version {version}, requires-python `>=3.11`, and a script `{name}` "
+        f"in [project.scripts] that stands for `{name}.{module}:run`.",
+    ]
+    solve = [
+        f"sed -i 's/^from numbers/from .numbers/' {name}/{module}.py",
+        f"printf 'import sys\\nfrom {name}.{module} import run\\n\\nrun(sys.argv[1:])\\n' > {name}/__main__.py",
+        f'printf \'[project]\\nname = "{name}"\\nversion = "{version}"\\nrequires-python = ">=3.11"\\n\\n[project.scripts]\\n{name} = "{name}.{module}:run"\\n\' > pyproject.toml',
+    ]
+    numbers = [rng.randint(1, 500) for _ in range(4)]
+    output = "".join(f"{word} {number * factor}\n" for number in numbers)
+    read = "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(p['name'], p['version'], p['requires-python'], p['scripts'])"
+    scripts = {name: f"{name}.{module}:run"}
+    checks: list[dict[str, Any]] = [
+        {"kind": "command", "argv": [_PYTHON, "-m", name, *map(str, numbers)], "stdout": output},
+        {"kind": "command", "argv": [_PYTHON, "-I", "-c", read], "stdout": f"{name} {version} >=3.11 {scripts}\n"},
+    ]
+    if level > 1:
+        told.append(
+            f"Build /app/{name}.pyz, a zip application that does the same when it is run as `python3 /app/{name}.pyz 3 4` from any folder."
+        )
+        solve.append(
+            f"mkdir .build; cp -r {name} .build/; printf 'import sys\\nfrom {name}.{module} import run\\n\\nrun(sys.argv[1:])\\n' "
+            f"> .build/__main__.py; python3 -m zipapp .build -o {name}.pyz; rm -r .build"
+        )
+        checks.append(
+            {"kind": "command", "argv": [_PYTHON, f"/app/{name}.pyz", "7"], "stdout": f"{word} {7 * factor}\n"}
+        )
+    if level > 2:
+        told.append(
+            f"`python3 -m {name} --version` prints `{name} {version}` and nothing else, with the version taken from the package's __version__."
+        )
+        solve.append(
+            f'printf \'import sys\\nfrom {name} import __version__\\nfrom {name}.{module} import run\\n\\nif sys.argv[1:] == ["--version"]:\\n'
+            f'    print("{name}", __version__)\\nelse:\\n    run(sys.argv[1:])\\n\' > {name}/__main__.py'
+        )
+        checks.append({"kind": "command", "argv": [_PYTHON, "-m", name, "--version"], "stdout": f"{name} {version}\n"})
+        changed = {f"{name}/__init__.py": '__version__ = "9.9.9"\n'}
+        checks.append(
+            {
+                "kind": "command",
+                "argv": [_PYTHON, "-B", "-m", name, "--version"],
+                "files": changed,
+                "stdout": f"{name} 9.9.9\n",
+            }
+        )
+    return Draft("\n\n".join(told), "\n".join(solve), checks, files)
+
+
+def makefile(rng: random.Random, level: int) -> Draft:
+    """Pattern rules that rebuild what is out of date and nothing else."""
+    source, target = rng.sample(["src", "in", "raw", "build", "out", "gen"], 2)
+    old, new = rng.sample(["txt", "dat", "up", "lst", "res"], 2)
+    command, shown = rng.choice(
+        [
+            ("tr a-z A-Z", "turned to capitals (a-z only)"),
+            ("sort", "its lines sorted by byte value"),
+            ("rev", "each line reversed"),
+        ]
+    )
+    names = rng.sample(WORDS, 3 * level)
+    files: dict[str, str | bytes] = {
+        f"{source}/{name}.{old}": "".join(sentence(rng) + "\n" for _ in range(5)) for name in names
+    }
+    told = [
+        f"Write /app/Makefile (GNU make). For every {source}/NAME.{old} there shall be {target}/NAME.{new}: the file, {shown}. `make` builds all of "
+        f"them, also for files that are added to {source} later; it makes the folder {target} where it is missing, and does nothing for what "
+        "is up to date. `make clean` removes the folder and succeeds also when there is none.",
+    ]
+    command = f"LC_ALL=C {command}"
+    rules = [
+        f"SOURCES := $(wildcard {source}/*.{old})",
+        f"TARGETS := $(patsubst {source}/%.{old},{target}/%.{new},$(SOURCES))",
+        "all: $(TARGETS){total}",
+    ]
+    rules += [
+        f"{target}/%.{new}: {source}/%.{old}",
+        f"\t@mkdir -p {target}",
+        f"\t{command} < $< > $@",
+        "clean:",
+        f"\trm -rf {target}",
+        ".PHONY: all clean",
+    ]
+    make, late = "/usr/bin/make", f"{source}/late.{old}"
+    hidden = "zeta alpha\nmiddle beta\n"
+    results = {"tr": hidden.upper(), "so": "middle beta\nzeta alpha\n", "re": "ahpla atez\nateb elddim\n"}
+    checks: list[dict[str, Any]] = [
+        {"kind": "command", "argv": [make], "files": {late: hidden}},
+        {"kind": "text", "path": f"{target}/late.{new}", "text": results[command.split()[1][:2]]},
+        *({"kind": "command", "argv": ["/usr/bin/test", "-s", f"{target}/{name}.{new}"]} for name in names),
+        {"kind": "command", "argv": [make, "-q"]},
+        {
+            "kind": "command",
+            "argv": [
+                "/bin/sh",
+                "-c",
+                f"touch -d '+5 seconds' {source}/{names[0]}.{old}; {make} -n | grep -c {target}/",
+            ],
+            "exit_code": 0,
+        },
+        {"kind": "command", "argv": [make, "clean"]},
+        {"kind": "absent", "path": target},
+        {"kind": "command", "argv": [make, "clean"]},
+    ]
+    total = ""
+    if level > 1:
+        total = f" {target}/total"
+        told.append(
+            f"`make` also builds {target}/total: one line with the number of lines of all {target}/*.{new} files together, made again when one of them changes."
+        )
+        rules += [f"{target}/total: $(TARGETS)", "\tcat $(TARGETS) | wc -l > $@"]
+        total_lines = 5 * len(names) + 2
+        checks.insert(2, {"kind": "text", "path": f"{target}/total", "text": f"{total_lines}\n"})
+    if level > 2:
+        told.append(
+            f"`make show NAME=x` prints {target}/x.{new} and nothing else, and builds it first where that is needed."
+        )
+        rules += [f"show: {target}/$(NAME).{new}", "\t@cat $<", ".PHONY: show"]
+        rules[rules.index(f"\t{command} < $< > $@")] = f"\t@{command} < $< > $@"
+        checks.insert(
+            2, {"kind": "command", "argv": [make, "-s", "show", "NAME=late"], "stdout": results[command.split()[1][:2]]}
+        )
+    text = "\n".join(rules).replace("{total}", total)
+    solve = f"cat > Makefile <<'MAKEFILE'\n{text}\nMAKEFILE"
+    return Draft("\n\n".join(told), solve, checks, files, "", ("make", "bsdextrautils"))
+
+
+def script(rng: random.Random, level: int) -> Draft:
+    """A shell script with one to three planted mistakes, told by what it should do."""
+    kind = rng.choice(sorted(SCRIPTS))
+    about = SCRIPTS[kind]
+    mistakes = rng.sample(about.mistakes, min(level, len(about.mistakes)))
+    code = about.code
+    for right, wrong in mistakes:
+        code = code.replace(right, wrong)
+    checks: list[dict[str, Any]] = []
+    for number in range(3 + level):
+        case = about.case(rng, number)
+        checks.append({"kind": "command", "argv": ["/bin/bash", f"/app/{kind}.sh", *case.arguments], "stdin": case.stdin,
+                       "files": case.files, "stdout": case.output, "exit_code": case.exit_code})  # fmt: skip
+    example = about.case(rng, 0)
+    files: dict[str, str | bytes] = {
+        f"{kind}.sh": code,
+        "example.txt": example.stdin or "\n".join(map(str, example.files.values())),
+    }
+    fixed = f"cat > {kind}.sh <<'SCRIPT'\n{about.code}SCRIPT"
+    told = f"/app/{kind}.sh does not do what it should. {about.told}\n\nRepair it; it is run with bash on inputs of this kind, in /app."
+    return Draft(told, fixed, checks, files)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
@@ -23,6 +24,8 @@ MOST_SOURCE_FILES = 10
 MOST_TEST_FILES = 8
 MOST_LINES = 500  # changed by the solution
 LARGEST_FAILING_SHARE = 0.5  # of a bug's tests: more is no bug but a wreck
+# A bug that makes its tests loop is noticed by how long the unharmed tree takes.
+SLOWER, SPARE_SECONDS = 4, 10
 
 
 @dataclass(frozen=True)
@@ -78,46 +81,61 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
     return Task(row, measured)
 
 
+@dataclass(frozen=True)
+class Gold:
+    """Runs of the unharmed tree, and the longest of them in seconds."""
+
+    runs: list[SuiteRun]
+    seconds: float
+
+
 @dataclass
 class GoldRuns:
-    """Runs of the unharmed tree, shared by all bugs that use the same test files."""
+    """Gold, shared by all bugs that use the same test files."""
 
     suite: Suite
     commit: str
-    _runs: dict[tuple[str, ...], list[SuiteRun] | Rejected] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], Gold | Rejected] = field(default_factory=dict)
     _locks: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
 
-    def of(self, tests: tuple[str, ...]) -> list[SuiteRun]:
+    def of(self, tests: tuple[str, ...]) -> Gold:
         """REPEATS runs, made once; that they are rejected is remembered too."""
         with self._locks.setdefault(tests, threading.Lock()):
-            if tests not in self._runs:
-                self._runs[tests] = self._run(tests)
-        found = self._runs[tests]
+            if tests not in self._known:
+                self._known[tests] = self._run(tests)
+        found = self._known[tests]
         if isinstance(found, Rejected):
             raise found
         return found
 
-    def _run(self, tests: tuple[str, ...]) -> list[SuiteRun] | Rejected:
+    def _run(self, tests: tuple[str, ...]) -> Gold | Rejected:
+        runs, longest = [], 0.0
         try:
-            return [self.suite.run(self.commit, (), tests) for _ in range(REPEATS)]
+            for _ in range(REPEATS):
+                started = time.monotonic()
+                runs.append(self.suite.run(self.commit, (), tests))
+                longest = max(longest, time.monotonic() - started)
         except Rejected as error:
             return error
+        return Gold(runs, longest)
 
 
 def measure_bug(
     suite: Suite, repository: str, base: tuple[str, int], bug: Bug, tests: tuple[str, ...], golds: GoldRuns
 ) -> Task:
     """`base`: commit and its time. Rejected when no test notices the bug, or more than half of them do."""
-    commit, time = base
+    commit, made = base
     broken, mended = bug_patches(suite.clone, commit, bug)
-    runs = iter(golds.of(tests))
-    measured = measure(gold=lambda: next(runs), before=lambda: suite.run(commit, [broken], tests))
+    gold = golds.of(tests)
+    runs = iter(gold.runs)
+    patient = replace(suite, seconds=min(suite.seconds, SPARE_SECONDS + SLOWER * gold.seconds))
+    measured = measure(gold=lambda: next(runs), before=lambda: patient.run(commit, [broken], tests))
     failing, passing = len(measured.fail_to_pass), len(measured.pass_to_pass)
     if failing > LARGEST_FAILING_SHARE * (failing + passing):
         raise Rejected("too_destructive", f"{failing} of {failing + passing}")
     row = TaskRow(
         task_id=f"{repository}/bug/{bug_name(commit, bug)}", source="bug", type="bug fix", repository=repository,
-        base=commit, commit=commit, time=time, bug=bug, tests=tests, gold_sha256=sha256(mended),
+        base=commit, commit=commit, time=made, bug=bug, tests=tests, gold_sha256=sha256(mended),
         before_sha256=sha256(broken), changed_lines=changed_lines(mended), **_lists(measured),
     )  # fmt: skip
     return Task(row, measured)

@@ -59,7 +59,7 @@ def test_every_bug_of_a_real_file_is_numbered_and_nearly_all_are_python():
     found = sites("ast.py", data)
     assert {site.bug.kind for site in found} >= set(KINDS) - {"loop_left"} and len(found) > 500
     assert len({site.bug for site in found}) == len(found)
-    kept = random.Random(0).sample(found, 8)
+    kept = random.Random(0).sample(found, 3)
     for site in kept:
         assert sites("ast.py", data, [site.bug.kind])[site.bug.number] == site
         ast.parse(Source(data).edited(site.edit))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from arcforge.agents.loop import run_agent
+from arcforge.agents.loop import run_agent, turn_seed
 from arcforge.agents.policies import DiscardAll, KeepAll
 from arcforge.agents.tools import TOOLS
 from arcforge.clients.scripted import ScriptedCompleter

@@ -59,17 +59,13 @@ class LocalTask:
 
 
 class LocalEpisode:
-    """One attempt on the copy. Implements core.tasks.Episode and Workspace; `diff` tells what the agent changed."""
+    """One attempt on the copy. Implements core.tasks.Episode; `diff` tells what the agent changed."""
 
     def __init__(self, task: LocalTask) -> None:
         self._task = task
         self.sandbox = ProcessSandbox.copy_of(task.folder)
         self._before = read_texts(self.sandbox.root)
         self._tools = Toolbox(self.sandbox, self._test)
-
-    @property
-    def root(self) -> Path:
-        return self.sandbox.root
 
     @property
     def done(self) -> bool:

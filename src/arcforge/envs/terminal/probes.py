@@ -9,7 +9,8 @@ import re
 
 from arcforge.envs.terminal.harbor import HarborTask
 
-_FORGE = """mkdir -p /logs/verifier 2>/dev/null
+# Programs by their whole path: a plant in the place of mkdir that calls mkdir would call itself without end.
+_FORGE = """/usr/bin/mkdir -p /logs/verifier 2>/dev/null
 echo 1 > /logs/verifier/reward.txt
 echo '{"reward": 1}' > /logs/verifier/reward.json
 """

@@ -54,6 +54,17 @@ CASES = [
         "numbers > is skipped": "skipped", "top level (1 of 2) > inner step": "passed"}, 12),
     ("tap", "node-tap", 1, {
         "numbers > fails # here": "failed", "numbers > is to do": "skipped", "numbers > deeper > adds 1 + 1": "passed"}, 10),
+    ("tap", "tape", 1, {"one and one": "passed", "fails": "failed"}, 2),
+    ("jest", "jest", 1, {
+        "./a.test.js > numbers > fails (often)": "failed", "./a.test.js > numbers > deeper > adds 1 + 1": "passed",
+        "./a.test.js > top level": "passed", "./b.test.js": "error", "./c.test.js > other": "passed",
+        "./a.test.js > numbers > is off": "skipped"}, 8),
+    ("vitest", "vitest", 1, {
+        "v/a.test.mjs > numbers > deeper > adds a > b": "passed", "v/a.test.mjs > numbers > fails (often)": "failed",
+        "v/b.test.mjs": "error", "v/a.test.mjs > numbers > is to do": "skipped", "v/c.test.mjs > other": "passed"}, 7),
+    ("mocha", "mocha", 2, {
+        "numbers > fails (often)": "failed", "numbers > deeper > is slow": "passed", "top": "passed",
+        'hooks > "before each" hook for "never"': "failed", "numbers > waits": "skipped"}, 6),
     ("phpunit", "phpunit", 2, {
         "Shop\\Tests\\Shop::Fails": "failed", 'Shop\\Tests\\Shop::Words with data set "with (brackets)"': "passed",
         "Other::It speaks": "passed", "Shop\\Tests\\Shop::Is incomplete": "skipped"}, 10),
@@ -67,7 +78,7 @@ CASES = [
         "test_speaks(TestNumbers)": "passed", "test_data[one two](TestNumbers)": "passed", "test_breaks(TestNumbers)": "error",
         "test_omits(TestNumbers)": "skipped"}, 8),
 ]  # fmt: skip
-FORGED = ["node-spec", "ctest", "go", "go-json", "googletest", "phpunit", "rspec"]
+FORGED = ["node-spec", "ctest", "go", "go-json", "googletest", "mocha", "phpunit", "rspec"]
 
 
 @pytest.mark.parametrize(("parser", "name", "exit_code", "wanted", "count"), CASES, ids=[case[1] for case in CASES])
@@ -99,7 +110,7 @@ def test_a_log_that_was_cut_off_or_lost_a_result_is_not_believed(parser, name):
         except VerifierError:
             continue
     with pytest.raises(VerifierError):
-        parse(parser, text[: len(text) // 3])
+        parse(parser, text[: len(text) // 6])
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -149,6 +160,58 @@ def test_a_run_between_marks_is_told_from_what_stands_around_it():
     ):
         with pytest.raises(VerifierError, match="marks"):
             marked(broken, nonce)
+
+
+MAVEN = """[INFO] Running com.example.NumbersTest
+[ERROR] Tests run: 5, Failures: 1, Errors: 1, Skipped: 1, Time elapsed: 0.045 s <<< FAILURE! -- in com.example.NumbersTest
+[ERROR] com.example.NumbersTest.fails -- Time elapsed: 0.004 s <<< FAILURE!
+org.opentest4j.AssertionFailedError: expected: <1> but was: <2>
+[ERROR] com.example.NumbersTest.words(String)[1] -- Time elapsed: 0.001 s <<< ERROR!
+[INFO] Running com.example.FineTest
+[INFO] Tests run: 2, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 0.002 s -- in com.example.FineTest
+[INFO] Results:
+[ERROR] Tests run: 7, Failures: 1, Errors: 1, Skipped: 1
+[INFO] BUILD FAILURE
+"""
+GRADLE = """> Task :test FAILED
+
+NumbersTest > adds() PASSED
+
+NumbersTest > Inner > words(String) > [1] a b FAILED
+    org.opentest4j.AssertionFailedError at NumbersTest.java:9
+
+NumbersTest > off() SKIPPED
+
+3 tests completed, 1 failed, 1 skipped
+BUILD FAILED in 3s
+"""
+
+
+def test_surefire_names_what_broke_and_the_classes():
+    assert parse("maven", MAVEN, 1) == {
+        "com.example.NumbersTest.fails": "failed", "com.example.NumbersTest.words(String)[1]": "error",
+        "com.example.NumbersTest": "error", "com.example.FineTest": "passed",
+    }  # fmt: skip
+    older = """Tests run: 1, Failures: 1, Errors: 0, Skipped: 0, Time elapsed: 0.05 sec <<< FAILURE! - in com.example.A
+fails(com.example.A)  Time elapsed: 0.01 sec  <<< FAILURE!
+Tests run: 1, Failures: 1, Errors: 0, Skipped: 0
+[INFO] BUILD FAILURE
+"""
+    assert parse("maven", older, 1) == {"com.example.A.fails": "failed"}
+    for wrong in (MAVEN.replace("Tests run: 2,", "Tests run: 3,"), MAVEN.replace("[INFO] BUILD FAILURE\n", ""),
+                  MAVEN + "Tests run: 9, Failures: 0, Errors: 0, Skipped: 0\n"):  # fmt: skip
+        with pytest.raises(VerifierError):
+            parse("maven", wrong, 1)
+
+
+def test_gradle_with_its_test_events():
+    assert parse("gradle", GRADLE, 1) == {
+        "NumbersTest > adds()": "passed", "NumbersTest > Inner > words(String) > [1] a b": "failed", "NumbersTest > off()": "skipped",
+    }  # fmt: skip
+    for wrong in (GRADLE.replace("FAILED in", "SUCCESSFUL in"), GRADLE.replace("3 tests", "4 tests"),
+                  GRADLE.replace("b FAILED", "b PASSED"), GRADLE.replace("BUILD", "build")):  # fmt: skip
+        with pytest.raises(VerifierError):
+            parse("gradle", wrong)
 
 
 def test_a_junit_report_with_entities_is_refused():

@@ -42,7 +42,7 @@ def jest(lines: list[str]) -> Reading:
     if reading.summary and files != told_files[:2]:
         raise VerifierError(f"jest tells {told_files[:2]} files passed and failed, the log shows {files}")
     if told_files[2]:
-        reading.told.pop("skipped")  # files that are skipped as a whole are not listed
+        reading.told.pop("skipped", None)  # files that are skipped as a whole are not listed
     return reading
 
 
@@ -61,11 +61,11 @@ def _jest_line(line: str, file: str, stack: list[tuple[int, str]], reading: Read
         stack.append((indent, line.strip()))
 
 
-_VITEST = re.compile(rf"^ *([✓×↓]) (\S.* > .+?)(?: +[\d.]+ ?m?s)?(?: \[skipped\])?(?: \[[^\]]*\])?{_TIME}$")
+_VITEST = re.compile(rf"^ *([✓×↓□]) (\S.* > .+?)(?: +[\d.]+ ?m?s)?(?: \[skipped\])?(?: \[[^\]]*\])?{_TIME}$")
 _VITEST_TOTAL = re.compile(r"^ *(Test Files|Tests) +(.*) \((\d+)\)$")
 _VITEST_ERRORS = re.compile(r"^ *Errors +(\d+) errors?$")
 _VITEST_SUITE = re.compile(r"^ *FAIL +(\S+\.\w+) \[ .* \]$")
-_VITEST_MARKS: dict[str, Outcome] = {"✓": "passed", "×": "failed", "↓": "skipped"}
+_VITEST_MARKS: dict[str, Outcome] = {"✓": "passed", "×": "failed", "↓": "skipped", "□": "skipped"}
 
 
 def vitest(lines: list[str]) -> Reading:

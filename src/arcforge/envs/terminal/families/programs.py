@@ -63,13 +63,13 @@ def packaging(rng: random.Random, level: int) -> Draft:
             f'    print("{name}", __version__)\\nelse:\\n    run(sys.argv[1:])\\n\' > {name}/__main__.py'
         )
         checks.append({"kind": "command", "argv": [_PYTHON, "-m", name, "--version"], "stdout": f"{name} {version}\n"})
-        changed = {f"{name}/__init__.py": '__version__ = "9.9.9"\n'}
+        changed = {f"{name}/__init__.py": '__version__ = "99.99.99"\n'}
         checks.append(
             {
                 "kind": "command",
                 "argv": [_PYTHON, "-B", "-m", name, "--version"],
                 "files": changed,
-                "stdout": f"{name} 9.9.9\n",
+                "stdout": f"{name} 99.99.99\n",
             }
         )
     return Draft("\n\n".join(told), "\n".join(solve), checks, files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from arcforge.envs.terminal.draft import Draft
@@ -14,13 +15,14 @@ _FIELDS = ["minute", "hour", "day", "month", "weekday"]
 _RANGES = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)]
 
 
-def _expand(field: str, low: int, high: int) -> set[int]:
+@cache
+def _expand(field: str, low: int, high: int) -> frozenset[int]:
     found: set[int] = set()
     for part in field.split(","):
         span, _, step = part.partition("/")
         first, last = (low, high) if span == "*" else map(int, (span.split("-") * 2)[:2])
         found.update(range(first, last + 1, int(step or 1)))
-    return found
+    return frozenset(found)
 
 
 def _due(line: str, when: datetime) -> bool:

@@ -33,7 +33,7 @@ def work(task, answers):
         episode = await task.open()
         try:
             run = await run_agent(task, episode, ScriptedCompleter(answers), KeepAll(), Sampling())
-            return run.messages, episode.diff(), await episode.grade(run.messages)
+            return run.messages, await episode.diff(), await episode.grade(run.messages)
         finally:
             await episode.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from arcforge.core.errors import SandboxError
-from arcforge.sandbox.folder import new_directory
 from arcforge.sandbox.fork import FORK_LIMITS, ForkSandbox, ForkServer
+from arcforge.sandbox.host import bubblewrap_works
 from arcforge.sandbox.limits import Limits
 
 
-def with_server(scenario, **options):
+def with_server(scenario, ground=None, **options):
     async def work():
-        async with ForkServer(**options) as server:
+        async with ForkServer(ground=ground, **options) as server:
             return await scenario(server)
 
     return asyncio.run(asyncio.wait_for(work(), 60))
@@ -31,7 +32,7 @@ def limits(**changes):
 def test_runs_a_file_with_arguments(tmp_path):
     (tmp_path / "job.py").write_text("import sys, helper\nprint(helper.x, sys.argv[1:], __name__)\nsys.exit(3)\n")
     (tmp_path / "helper.py").write_text("x = 1\n")
-    result = with_server(lambda server: server.run(tmp_path, ["job.py", "a"]))
+    result = with_server(lambda server: server.run(tmp_path, ["job.py", "a"]), tmp_path)
     assert (result.exit_code, result.stdout, result.stderr) == (3, "1 ['a'] __main__\n", "")
     assert not (tmp_path / "__pycache__").exists()
 
@@ -41,7 +42,7 @@ def test_jobs_do_not_see_each_other(tmp_path):
         await server.run(tmp_path, ["-c"], code="import sys, json; json.dumps = None; sys.path.clear()")
         return await server.run(tmp_path, ["-c"], code="import json; print(json.dumps([1]))")
 
-    assert with_server(scenario).stdout == "[1]\n"
+    assert with_server(scenario, tmp_path).stdout == "[1]\n"
 
 
 def test_crashes_are_exit_codes(tmp_path):
@@ -52,7 +53,7 @@ def test_crashes_are_exit_codes(tmp_path):
         silent = await server.run(tmp_path, ["-c"], code="import os; os._exit(0)")
         return crash, error, syntax, silent
 
-    crash, error, syntax, silent = with_server(scenario)
+    crash, error, syntax, silent = with_server(scenario, tmp_path)
     assert crash.exit_code == -11
     assert error.exit_code == 1 and "ZeroDivisionError" in error.stderr
     assert syntax.exit_code == 1 and "SyntaxError" in syntax.stderr
@@ -76,9 +77,9 @@ time.sleep(60)
     async def scenario(server):
         started = time.monotonic()
         result = await server.run(tmp_path, ["-c"], 0.5, code=code, limits=limits(processes=4096))
-        return result, time.monotonic() - started, _children(server.pid)
+        return result, time.monotonic() - started, _jobs(server.pid)
 
-    result, seconds, left = with_server(scenario)
+    result, seconds, left = with_server(scenario, tmp_path)
     assert result.timed_out and result.exit_code == -signal.SIGKILL and seconds < 5
     if sys.platform == "linux":
         assert (tmp_path / "stray").exists() and left == []
@@ -94,7 +95,7 @@ def test_limits_and_cap(tmp_path):
             run("open('big', 'wb').write(bytes(1 << 20))", file_bytes=1000),
         )
 
-    output, cpu, memory, disk = with_server(scenario)
+    output, cpu, memory, disk = with_server(scenario, tmp_path)
     assert len(output.stdout) == 100 and output.truncated and output.exit_code == 0
     assert cpu.exit_code < 0 and not cpu.timed_out
     assert memory.exit_code == 1 and "MemoryError" in memory.stderr
@@ -106,7 +107,7 @@ def test_many_concurrent_jobs_keep_their_own_answers(tmp_path):
         jobs = [server.run(tmp_path, ["-c", str(i)], code="import sys; print(sys.argv[1])") for i in range(100)]
         return await asyncio.gather(*jobs)
 
-    assert [int(result.stdout) for result in with_server(scenario, concurrency=16)] == list(range(100))
+    assert [int(result.stdout) for result in with_server(scenario, tmp_path, concurrency=16)] == list(range(100))
 
 
 def test_large_requests_and_answers(tmp_path):
@@ -118,7 +119,7 @@ def test_large_requests_and_answers(tmp_path):
             *[server.run(tmp_path, ["-c"], 20, code=code, limits=limits(output_bytes=1 << 20)) for _ in range(8)]
         )
 
-    assert all(result.stdout == "y" * 200_000 + "\n" for result in with_server(scenario))
+    assert all(result.stdout == "y" * 200_000 + "\n" for result in with_server(scenario, tmp_path))
 
 
 def test_a_dead_server_raises_and_restarts(tmp_path):
@@ -130,7 +131,7 @@ def test_a_dead_server_raises_and_restarts(tmp_path):
             await slow
         return await server.run(tmp_path, ["-c"], code="print(1)")
 
-    assert with_server(scenario).stdout == "1\n"
+    assert with_server(scenario, tmp_path).stdout == "1\n"
 
 
 def test_a_missing_directory_is_a_sandbox_error(tmp_path):
@@ -138,29 +139,29 @@ def test_a_missing_directory_is_a_sandbox_error(tmp_path):
         with pytest.raises(SandboxError):
             await server.run(tmp_path / "none", ["-c"], code="pass")
 
-    with_server(scenario)
+    with_server(scenario, tmp_path)
 
 
 def test_cancelling_kills_the_job(tmp_path):
     async def scenario(server):
         task = asyncio.create_task(server.run(tmp_path, ["-c"], 60, code="import time; time.sleep(60)"))
-        while not _children(server.pid):
+        while not _jobs(server.pid):
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         for _ in range(200):
-            if not _children(server.pid):
+            if not _jobs(server.pid):
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("the job still runs")
 
     if sys.platform == "linux":
-        with_server(scenario)
+        with_server(scenario, tmp_path)
 
 
 def test_close_reaps_everything_and_one_server_serves_two_loops(tmp_path):
-    server = ForkServer()
+    server = ForkServer(ground=tmp_path)
 
     async def scenario():
         return await server.run(tmp_path, ["-c"], code="print(2)")
@@ -204,7 +205,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_fork_sandbox_is_a_sandbox():
     async def scenario(server):
-        box = ForkSandbox(server, new_directory({"a.py": "import sys\nprint('a', sys.argv[1])\n"}))
+        box = ForkSandbox(server, server.new_directory({"a.py": "import sys\nprint('a', sys.argv[1])\n"}))
         try:
             file = await box.exec(["python", "a.py", "b"])
             text = await box.exec(["python", "-c", "print(3)"])
@@ -228,7 +229,7 @@ def test_preloaded_scripts_run(tmp_path):
         script.write_text("print('changed after the start')")
         return await server.run(work, [str(script)])
 
-    assert with_server(scenario, preload=[script]).stdout == f"{work} {script}\n"
+    assert with_server(scenario, tmp_path, preload=[script]).stdout == f"{work} {script}\n"
 
 
 def test_the_server_process_stays_small(tmp_path):
@@ -237,7 +238,46 @@ def test_the_server_process_stays_small(tmp_path):
     async def scenario(server):
         return await server.run(tmp_path, ["-c"], code="import sys; print([m for m in sys.modules if 'pydantic' in m])")
 
-    assert with_server(scenario).stdout == "[]\n"
+    assert with_server(scenario, tmp_path).stdout == "[]\n"
+
+
+@pytest.mark.skipif(not bubblewrap_works(), reason="bubblewrap does not work here")
+def test_a_job_sees_its_own_directory_and_nothing_else(tmp_path):
+    code = """
+import os, socket
+def tried(act):
+    try:
+        return act()
+    except OSError as error:
+        return type(error).__name__
+def connect():
+    socket.create_connection(("127.0.0.1", PORT), 1)
+print(os.listdir(".."), os.listdir("."), tried(lambda: os.listdir(os.path.expanduser("~root"))), tried(connect))
+for path in ("/here", "/tmp/here", "/dev/here", "../here", "/usr/here", "/proc/sys/vm/swappiness", "here"):
+    print(path, tried(lambda: open(path, "a").close() or "written"))
+print([tried(lambda: os.kill(1, 9)), tried(lambda: os.setuid(0)), tried(lambda: open("/proc/1/environ").read())])
+"""
+
+    async def scenario(server):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            other, own = server.new_directory({"secret": "x"}), server.new_directory({"mine": "y"})
+            result = await server.run(own, ["-c"], code=code.replace("PORT", str(port)))
+            return result, other, own, (own / "here").exists()
+
+    result, other, own, written = with_server(scenario)
+    first, *places, last = result.stdout.splitlines()
+    assert first.startswith(f"['{own.name}'] ['mine']") and other.name not in first, result.stderr
+    assert first.endswith("ConnectionRefusedError") and "FileNotFoundError" in first
+    assert [line.split()[1] for line in places] == ["OSError"] * 6 + ["written"] and written
+    assert last == "[None, 'OSError', 'PermissionError']"  # process 1 takes no signal from inside
+
+
+def _jobs(pid):
+    """Children of the server: itself, or process 1 of the namespace that bubblewrap made."""
+    if not bubblewrap_works():
+        return _children(pid)
+    return [job for first in _children(pid) for job in _children(first)]
 
 
 def _children(pid):

@@ -7,9 +7,10 @@ import time
 import pytest
 
 from arcforge.core.errors import SandboxError
-from arcforge.sandbox.folder import diff, read_texts
+from arcforge.sandbox.folder import read_texts
 from arcforge.sandbox.limits import Limits
 from arcforge.sandbox.process import ProcessSandbox
+from arcforge.sandbox.unified import diff
 
 
 def run(work):

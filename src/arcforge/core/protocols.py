@@ -5,7 +5,7 @@ Tasks, episodes and families are in `core.tasks`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from arcforge.core.messages import Message, Sampling, Thinking, ToolSpec, Value
 from arcforge.core.trajectory import TokenSpan
@@ -57,24 +57,71 @@ class TokenEngine(Protocol):
 
 
 class ExecResult(Value):
-    """One command in a sandbox. stdout and stderr are capped; timed_out and killed_by say why there is no exit code."""
+    """One command in a sandbox. stdout and stderr are capped; timed_out and out_of_memory say who killed it."""
 
     exit_code: int
     stdout: str
     stderr: str
     timed_out: bool = False
     truncated: bool = False
+    out_of_memory: bool = False
     seconds: float = 0.0
 
 
-class Sandbox(Protocol):
-    """A working directory that commands run in, with limits. Raises SandboxError when its own machinery fails."""
+class FileChange(Value):
+    """A file or link that differs. before, after: the text (of a link, where it leads); None where there is none, or it is not
+    UTF-8 or larger than 1 MiB. mode_after: permission bits now, 0 for what is gone. link: whether it is a link now."""
 
-    async def exec(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> ExecResult: ...
+    path: str
+    kind: Literal["added", "changed", "removed"]
+    before: str | None = None
+    after: str | None = None
+    mode_after: int = 0
+    link: bool = False
+
+
+class Sandbox(Protocol):
+    """A working directory that commands run in, with limits. Raises SandboxError when its own machinery fails; what the caller
+    does wrong with a path is an OSError or UnicodeDecodeError."""
+
+    async def exec(self, argv: Sequence[str], timeout: float | None = None, stdin: str = "") -> ExecResult:
+        """timeout: wall seconds; the sandbox's own limit if not given."""
+        ...
+
     async def read(self, path: str) -> str: ...
     async def write(self, path: str, text: str) -> None: ...
     async def files(self) -> list[str]: ...
+
+    async def changes(self) -> list[FileChange]:
+        """What differs in the working directory from what it was made of, sorted by path."""
+        ...
+
+    async def diff(self) -> str:
+        """The same as a unified diff, as far as it is text; `git apply` reads it."""
+        ...
+
+    async def snapshot(self) -> Snapshot: ...
+
+    async def fork(self) -> Sandbox:
+        """A sandbox of its own that starts with this one's files, none of its processes."""
+        ...
+
+    async def kill(self) -> None:
+        """End every process inside; the files stay."""
+        ...
+
+    async def stats(self) -> dict[str, float]:
+        """What it uses: disk_bytes, and cpu_seconds, memory_bytes, memory_peak_bytes, processes where that is known."""
+        ...
+
     async def close(self) -> None: ...
+
+
+class Snapshot(Protocol):
+    """Files of a sandbox at one moment."""
+
+    async def create(self) -> Sandbox: ...
+    async def drop(self) -> None: ...
 
 
 class Verdict(Value):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from arcforge.agents.tools import TOOLS, Toolbox
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
-from arcforge.core.protocols import Verdict
+from arcforge.core.protocols import FileChange, Sandbox, Verdict
 from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.prompts import SYSTEM
 from arcforge.envs.swe.repository import TEST_FILE
 from arcforge.envs.swe.task import MAX_TOKENS, MAX_TURNS, THINKING
-from arcforge.envs.swe.testing import run_tests
-from arcforge.sandbox.folder import diff, read_texts
-from arcforge.sandbox.fork import ForkServer
+from arcforge.envs.swe.testing import RUNNER, run_tests_in
+from arcforge.sandbox.folder import SKIPPED, read_texts
+from arcforge.sandbox.host import bubblewrap_works
+from arcforge.sandbox.overlay import OverlaySandboxes
 from arcforge.sandbox.process import ProcessSandbox
+from arcforge.sandbox.unified import diff_of
 
 TEST_SECONDS = 120.0
 ANSWER_LINES = 12
@@ -29,7 +31,8 @@ class LocalTask:
     """`instruction` on a copy of `folder`. Implements core.tasks.Task; the folder itself is never written.
 
     test_command: what the `test` tool runs (split like a shell does), graded by its exit code; empty for the folder's
-    test.py of `assert f(x)==y` lines, answered as the swe family does. The code runs as this user under rlimits only.
+    test.py of `assert f(x)==y` lines, answered as the swe family does. The code runs in an overlay over the folder, without
+    network; where bubblewrap does not work, as this user on a copy, under rlimits only.
     """
 
     folder: Path
@@ -42,7 +45,6 @@ class LocalTask:
     thinking: Thinking = THINKING
     max_turns: int = MAX_TURNS
     max_tokens: int = MAX_TOKENS
-    server: ForkServer = field(default_factory=ForkServer)
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
@@ -55,16 +57,25 @@ class LocalTask:
         return (Message(role="system", content=SYSTEM), Message(role="user", content=self.instruction))
 
     async def open(self) -> LocalEpisode:
-        return LocalEpisode(self)
+        if not bubblewrap_works():
+            return LocalEpisode(self, ProcessSandbox.copy_of(self.folder))
+        boxes = OverlaySandboxes()
+        spec = boxes.host(self.folder)
+        try:
+            sandbox = await boxes.create(replace(spec, read_only={**spec.read_only, str(RUNNER): str(RUNNER)}))
+        except BaseException:
+            await boxes.close()
+            raise
+        return LocalEpisode(self, sandbox, boxes)
 
 
 class LocalEpisode:
     """One attempt on the copy. Implements core.tasks.Episode; `diff` tells what the agent changed."""
 
-    def __init__(self, task: LocalTask) -> None:
-        self._task = task
-        self.sandbox = ProcessSandbox.copy_of(task.folder)
-        self._before = read_texts(self.sandbox.root)
+    def __init__(self, task: LocalTask, sandbox: Sandbox, boxes: OverlaySandboxes | None = None) -> None:
+        """`sandbox` and `boxes`, of which it came, are closed with the episode."""
+        self._task, self.sandbox, self._boxes = task, sandbox, boxes
+        self._before = read_texts(task.folder)
         self._tools = Toolbox(self.sandbox, self._test)
 
     @property
@@ -74,25 +85,29 @@ class LocalEpisode:
     async def call(self, call: ToolCall) -> str:
         return await self._tools.call(call)
 
-    def diff(self) -> str:
-        """Unified diff from the folder as it was copied to the copy as it is now; `git apply` reads it."""
-        return diff(self._before, read_texts(self.sandbox.root))
+    async def changes(self) -> list[FileChange]:
+        """What the agent changed, apart from version control, caches and dependency folders."""
+        return [c for c in await self.sandbox.changes() if not SKIPPED.intersection(PurePosixPath(c.path).parts)]
 
-    def write_back(self) -> list[str]:
-        """Put the files that the agent changed or made into the folder; their relative paths.
+    async def diff(self) -> str:
+        """Unified diff from the folder to what the agent made of it; `git apply` reads it."""
+        return diff_of(await self.changes())
+
+    async def write_back(self) -> list[str]:
+        """Put the files (no links) that the agent changed or made into the folder; their relative paths.
 
         UserError, and nothing is written, when one of them changed in the folder meanwhile. Line ends and permissions of
         a changed file stay as they were.
         """
-        folder, after = self._task.folder, read_texts(self.sandbox.root)
-        changed = [path for path in sorted(after) if after[path] != self._before.get(path)]
+        folder = self._task.folder
+        changed = {c.path: c.after for c in await self.changes() if c.after is not None and not c.link}
         now = read_texts(folder)
         for path in changed:
             if now.get(path) != self._before.get(path):
                 raise UserError(f"{folder / path}: changed while the agent worked; nothing was written")
-        for path in changed:
-            _write(folder / path, after[path])
-        return changed
+        for path, text in changed.items():
+            _write(folder / path, text)
+        return list(changed)
 
     async def grade(self, messages: Sequence[Message]) -> Verdict:
         """1.0 iff the tests pass now. Edited tests count as edited: look at the diff."""
@@ -100,9 +115,9 @@ class LocalEpisode:
         return Verdict(reward=1.0 if passed else 0.0, details={"tests": text})
 
     async def close(self) -> None:
-        """Delete the copy and end the fork server."""
         await self.sandbox.close()
-        await self._task.server.close()
+        if self._boxes:
+            await self._boxes.close()
 
     async def _test(self) -> str:
         return (await self._run())[1]
@@ -110,7 +125,7 @@ class LocalEpisode:
     async def _run(self) -> tuple[bool, str]:
         """(passed, what the `test` tool answers)."""
         if not self._task.test_command:
-            report = await run_tests(self._task.server, self.sandbox.root)
+            report = await run_tests_in(self.sandbox)
             return report.exit_code == 0 and not report.problem, report.answer()
         result = await self.sandbox.exec(shlex.split(self._task.test_command), TEST_SECONDS)
         if result.timed_out:
@@ -123,5 +138,5 @@ def _write(path: Path, text: str) -> None:
     """Replace a file's text, whole or not at all."""
     mode = path.stat().st_mode if path.exists() else 0o644
     crlf = path.exists() and b"\r\n" in path.read_bytes()
-    atomic_write(path, text.replace("\n", "\r\n") if crlf else text)
+    atomic_write(path, text.replace("\r\n", "\n").replace("\n", "\r\n") if crlf else text)
     path.chmod(mode)

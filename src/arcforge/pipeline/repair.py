@@ -84,8 +84,8 @@ async def attempt(task: LocalTask, door: Door, number: int, apply: bool, say: Sa
                 say(f"   {run.problem}")
             verdict = await episode.grade(run.messages)
             passed = verdict.reward == 1.0
-            written = episode.write_back() if passed and apply else ()
-            return Work(passed, str(verdict.details.get("tests", "")), episode.diff(), tuple(written))
+            written = await episode.write_back() if passed and apply else ()
+            return Work(passed, str(verdict.details.get("tests", "")), await episode.diff(), tuple(written))
         finally:
             await episode.close()
     finally:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Generic, Self, TypeVar
 
 from arcforge.core.errors import SandboxError
+from arcforge.core.protocols import FileChange
+from arcforge.sandbox.unified import diff_of
 
 FILE_CAP = 1 << 20
 SKIPPED = frozenset({".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".pytest_cache", ".ruff_cache"})
+
+
+Box = TypeVar("Box", bound="Folder")
 
 
 class Folder:
@@ -23,8 +28,13 @@ class Folder:
     that is not UTF-8 UnicodeDecodeError: those are mistakes of the caller. A directory that is gone raises SandboxError.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    def __init__(self, root: Path, source: Path | None = None) -> None:
+        """source: what changes are told against; an empty directory if not given."""
+        self.root, self.source = root.resolve(), source
+
+    def like(self, root: Path) -> Self:
+        """A sandbox of the same kind over another directory."""
+        return type(self)(root, self.source)
 
     def resolve(self, path: str) -> Path:
         found = Path(os.path.realpath(self.root / path))
@@ -57,6 +67,39 @@ class Folder:
             found += [os.path.relpath(os.path.join(folder, name), self.root) for name in names]
         return sorted(found)
 
+    async def changes(self) -> list[FileChange]:
+        before, after = read_texts(self.source) if self.source else {}, read_texts(self.root)
+        found = []
+        for path in sorted(before.keys() | after.keys()):
+            if before.get(path) != after.get(path):
+                mode = (self.root / path).stat().st_mode & 0o7777 if path in after else 0
+                found.append(
+                    FileChange(
+                        path=path,
+                        kind="added" if path not in before else "changed" if path in after else "removed",
+                        before=before.get(path),
+                        after=after.get(path),
+                        mode_after=mode,
+                    )
+                )
+        return found
+
+    async def diff(self) -> str:
+        return diff_of(await self.changes())
+
+    async def snapshot(self) -> FolderSnapshot[Self]:
+        return FolderSnapshot(self)
+
+    async def fork(self) -> Self:
+        return self.like(copy_directory(self.root, self.root.parent, skipped=()))
+
+    async def kill(self) -> None:
+        """Nothing is left to kill: every command's process group ends with it."""
+
+    async def stats(self) -> dict[str, float]:
+        files = (path.lstat() for path in self.root.rglob("*"))
+        return {"disk_bytes": float(sum(state.st_blocks * 512 for state in files))}
+
     async def close(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
 
@@ -65,10 +108,26 @@ class Folder:
             raise SandboxError(f"{self.root}: the sandbox directory is gone")
 
 
-def new_directory(files: Mapping[str, str] | None = None) -> Path:
-    """A fresh temporary directory holding `files` (relative path -> text). SandboxError when the disk says no."""
+class FolderSnapshot(Generic[Box]):
+    """A copy of a sandbox's directory. Implements core.protocols.Snapshot."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._copy = copy_directory(box.root, box.root.parent, skipped=())
+
+    async def create(self) -> Box:
+        return self._box.like(copy_directory(self._copy, self._copy.parent, skipped=()))
+
+    async def drop(self) -> None:
+        shutil.rmtree(self._copy, ignore_errors=True)
+
+
+def new_directory(files: Mapping[str, str] | None = None, parent: Path | None = None) -> Path:
+    """A fresh directory holding `files` (relative path -> text), a temporary one where no parent is given.
+
+    SandboxError when the disk says no."""
     try:
-        root = Path(tempfile.mkdtemp(prefix="arcforge-"))
+        root = Path(tempfile.mkdtemp(prefix="arcforge-", dir=parent)).resolve()
         for path, text in (files or {}).items():
             target = root / path
             if "/" in path:
@@ -79,11 +138,12 @@ def new_directory(files: Mapping[str, str] | None = None) -> Path:
     return root
 
 
-def copy_directory(source: Path) -> Path:
+def copy_directory(source: Path, parent: Path | None = None, skipped: Collection[str] = SKIPPED) -> Path:
     """A temporary copy of `source` without version control, caches and dependency folders; links stay links."""
-    root = new_directory()
+    root = new_directory(parent=parent)
+    left_out = set(skipped)
     try:
-        shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True, ignore=lambda _, names: SKIPPED & set(names))
+        shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True, ignore=lambda _, names: left_out & set(names))
     except (OSError, shutil.Error) as error:
         shutil.rmtree(root, ignore_errors=True)
         raise SandboxError(f"cannot copy {source}: {error}") from error
@@ -103,21 +163,3 @@ def read_texts(root: Path) -> dict[str, str]:
             except UnicodeDecodeError:
                 continue
     return texts
-
-
-def diff(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Unified diff of two snapshots, as `patch -p1` and `git apply` read it; empty when nothing changed."""
-    parts: list[str] = []
-    for path in sorted(before.keys() | after.keys()):
-        if before.get(path) == after.get(path):
-            continue
-        old, new = before.get(path), after.get(path)
-        names = (f"a/{path}" if old is not None else "/dev/null", f"b/{path}" if new is not None else "/dev/null")
-        for line in difflib.unified_diff(_lines(old), _lines(new), *names):
-            parts.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-    return "".join(parts)
-
-
-def _lines(text: str | None) -> list[str]:
-    pieces = (text or "").split("\n")
-    return [f"{piece}\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])

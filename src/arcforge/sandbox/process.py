@@ -9,10 +9,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from arcforge.core.errors import SandboxError
 from arcforge.core.protocols import ExecResult
 from arcforge.sandbox.folder import Folder, copy_directory, new_directory
+from arcforge.sandbox.host import tell_once
 from arcforge.sandbox.limits import Limits
 
 # The shell sets the limits and becomes the command: no Python code runs between fork and exec, which would be unsafe in
@@ -30,25 +32,28 @@ class ProcessSandbox(Folder):
     environment. A hostile program can still read this user's files, use the network and leave the process group.
     """
 
-    def __init__(self, root: Path | None = None, limits: Limits | None = None) -> None:
-        """`root` is taken over (close() deletes it); None makes a new temporary directory."""
-        super().__init__(root or new_directory())
+    def __init__(self, root: Path | None = None, limits: Limits | None = None, source: Path | None = None) -> None:
+        """`root` is taken over (close() deletes it); None makes a new temporary directory. source: what changes are told against;
+        an empty directory if not given."""
+        super().__init__(root or new_directory(), source)
         self.limits = limits or Limits()
+        tell_once("process sandbox: nothing but rlimits and time limits hold its commands; run trusted code only")
 
     @classmethod
     def copy_of(cls, source: Path, limits: Limits | None = None) -> ProcessSandbox:
-        return cls(copy_directory(source), limits)
+        return cls(copy_directory(source), limits, source)
 
-    async def exec(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> ExecResult:
+    async def exec(self, argv: Sequence[str], timeout: float | None = None, stdin: str = "") -> ExecResult:
         """Run `argv` (no shell). Exit code 127 when the program is not found, -9 when the wall timeout killed it."""
         self._check()
+        timeout = self.limits.wall_seconds if timeout is None else timeout
         started = time.monotonic()
         process = await self._spawn(argv)
         outputs = [asyncio.create_task(self._drain(stream)) for stream in (process.stdout, process.stderr)]
         try:
             timed_out = not await self._finish(process, stdin, timeout)
         finally:
-            _kill_group(process.pid)
+            kill_group(process.pid)
             _, late = await asyncio.wait(outputs, timeout=1.0)
             for task in late:  # a process that left the group still holds the pipe
                 task.cancel()
@@ -62,6 +67,9 @@ class ProcessSandbox(Folder):
             truncated=texts[0][1] or texts[1][1],
             seconds=time.monotonic() - started,
         )
+
+    def like(self, root: Path) -> Self:
+        return type(self)(root, self.limits, self.source)
 
     async def _spawn(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
         limits, pipe = self.limits, asyncio.subprocess.PIPE
@@ -103,6 +111,6 @@ class ProcessSandbox(Folder):
         return kept.decode(errors="replace"), total > len(kept)
 
 
-def _kill_group(group: int) -> None:
+def kill_group(group: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

@@ -11,7 +11,6 @@ from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import Verdict
 from arcforge.envs.swe.repository import TEST_FILE, Repository
 from arcforge.envs.swe.testing import run_tests
-from arcforge.sandbox.folder import new_directory
 from arcforge.sandbox.fork import ForkSandbox, ForkServer
 
 # One mode at RL and evaluation, the one with the shortest turns; most demonstrations have it.
@@ -44,7 +43,7 @@ class SweEpisode:
 
     def __init__(self, repository: Repository, server: ForkServer) -> None:
         self._repository, self._server = repository, server
-        self.sandbox = ForkSandbox(server, new_directory(repository.files))
+        self.sandbox = ForkSandbox(server, server.new_directory(repository.files))
         self._tools = Toolbox(self.sandbox, self._test)
 
     @property
@@ -57,7 +56,7 @@ class SweEpisode:
     async def grade(self, messages: Sequence[Message]) -> Verdict:
         """1.0 iff the task's own tests pass on the agent's modules, whatever it did to the test file; else 0.0."""
         files = {module.path: await self._module_text(module.path) for module in self._repository.modules}
-        copy = new_directory({**files, TEST_FILE: self._repository.files[TEST_FILE]})
+        copy = self._server.new_directory({**files, TEST_FILE: self._repository.files[TEST_FILE]})
         try:
             report = await run_tests(self._server, copy)
         finally:

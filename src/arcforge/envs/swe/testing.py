@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from arcforge.core.protocols import ExecResult, Sandbox
 from arcforge.envs.swe.repository import PASSED, Case, failure_line
 from arcforge.sandbox.fork import FORK_LIMITS, ForkServer
 
@@ -44,7 +46,16 @@ class Report:
 async def run_tests(server: ForkServer, directory: Path) -> Report:
     """Raises SandboxError when the machinery fails; a suite that crashes, exits or hangs is a Report with a problem."""
     nonce = secrets.token_hex(8)
-    result = await server.run(directory, [str(RUNNER), nonce], TEST_SECONDS, limits=FORK_LIMITS)
+    return _report(await server.run(directory, [str(RUNNER), nonce], TEST_SECONDS, limits=FORK_LIMITS), nonce)
+
+
+async def run_tests_in(sandbox: Sandbox) -> Report:
+    """The same in a sandbox that shows RUNNER and this Python where they are outside."""
+    nonce = secrets.token_hex(8)
+    return _report(await sandbox.exec([sys.executable, str(RUNNER), nonce], TEST_SECONDS), nonce)
+
+
+def _report(result: ExecResult, nonce: str) -> Report:
     if result.timed_out:
         return Report(problem="timeout")
     try:

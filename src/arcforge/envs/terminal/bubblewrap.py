@@ -21,6 +21,7 @@ from arcforge.core.protocols import ExecResult
 from arcforge.envs.terminal.dockerfile import Recipe, host_path, recipe
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.verdict import VerifierRun
+from arcforge.sandbox.spec import own_proc
 
 OUTPUT_BYTES = 64 << 10
 BUILD_SECONDS = 120.0
@@ -158,7 +159,7 @@ def _bwrap(binds: Mapping[str, Path], env: Mapping[str, str], workdir: str) -> l
     argv = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--uid", "0", "--gid", "0", "--clearenv"]
     for key, value in {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "TZ": "UTC", **env}.items():
         argv += ["--setenv", key, value]
-    argv += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
+    argv += ["--ro-bind", "/usr", "/usr", *own_proc(), "--dev", "/dev"]
     for name in ("bin", "sbin", "lib", "lib64"):
         argv += ["--symlink", f"usr/{name}", f"/{name}"]
     for name in _ETC:

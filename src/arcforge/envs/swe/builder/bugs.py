@@ -15,7 +15,7 @@ from arcforge.envs.swe.builder.patches import side
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.source_text import Edit, Source, first_line
 from arcforge.envs.swe.builder.suite import Entered
-from arcforge.sandbox.folder import diff
+from arcforge.sandbox.unified import diff
 
 PER_FUNCTION = 4
 TEST_FILES = 4  # a bug's suite: the test files that enter its function most often

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from arcforge.core.protocols import ExecResult
+from arcforge.sandbox.host import bubblewrap_works
 from arcforge.sandbox.limits import Limits
 from arcforge.sandbox.process import ProcessSandbox
+from arcforge.sandbox.spec import own_proc
 
 # The same on every machine and at every time: clock zone, hash seed, locale; no user site, no bytecode in the tree.
 FROZEN = {
@@ -82,7 +81,7 @@ class BubblewrapRunner:
         set_all = [part for key, value in variables.items() for part in ("--setenv", key, value)]
         command = [
             "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--uid", "1000", "--gid", "1000",
-            "--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", *seen,
+            "--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", *own_proc(), "--tmpfs", "/tmp", *seen,
             "--bind", str(checkout.resolve()), str(_INSIDE), "--chdir", str(_INSIDE), "--clearenv", *set_all, "--", *argv,
         ]  # fmt: skip
         return _run(command, checkout, timeout)
@@ -90,28 +89,7 @@ class BubblewrapRunner:
 
 def best_runner() -> Runner:
     """Bubblewrap when it is installed and may make namespaces here, else plain processes."""
-    return BubblewrapRunner() if _bubblewrap_works() else ProcessRunner()
-
-
-@functools.cache
-def _bubblewrap_works() -> bool:
-    if not shutil.which("bwrap"):
-        return False
-    probe = [
-        "bwrap",
-        "--unshare-all",
-        "--uid",
-        "1000",
-        "--gid",
-        "1000",
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "true",
-    ]
-    return subprocess.run(probe, capture_output=True, timeout=20, check=False).returncode == 0
+    return BubblewrapRunner() if bubblewrap_works() else ProcessRunner()
 
 
 def _run(command: Sequence[str], checkout: Path, timeout: float) -> ExecResult:

@@ -1,0 +1,137 @@
+"""One sandbox as the server process holds it: its store, its overlays, its control groups, its first process. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from arcforge.sandbox import kernel
+from arcforge.sandbox.cgroups import Cgroups, Group
+from arcforge.sandbox.jobs import Job
+from arcforge.sandbox.spec import Spec, bubblewrap
+
+
+@dataclass
+class Box:
+    """store: a memory file system as large as the sandbox's disk: upper and work directories by overlay. asked, closer: the
+    requests to answer when it is up and when it is gone, 0 for none."""
+
+    number: int
+    spec: Spec
+    store: str
+    group: Group
+    status: tuple[int, int]
+    monitor: int = 0
+    pid: int = 0
+    pidfd: int = -1
+    asked: int = 0
+    closer: int = 0
+    failure: str = ""
+    job: Job | None = field(default=None, repr=False)
+    kills: int = 0
+
+    def overlay(self, inside: str) -> tuple[str, list[str]]:
+        """(upper directory, lower directories) of the overlay at a path inside. OSError when there is none."""
+        for place, (path, lowers) in enumerate(sorted(self.spec.overlays.items())):
+            if path == inside:
+                return os.path.join(self.store, f"upper-{place}"), list(lowers)
+        raise OSError(f"no overlay at {inside}")
+
+    def uppers(self) -> list[str]:
+        return [self.overlay(inside)[0] for inside in self.spec.overlays]
+
+    def become(self) -> NoReturn:
+        """In a forked child: mount the overlays where only this sandbox sees them and turn into bubblewrap."""
+        try:
+            self.group.join()
+            kernel.unshare(kernel.CLONE_NEWNS)
+            merged = {}
+            for inside in self.spec.overlays:
+                upper, lowers = self.overlay(inside)
+                work, seen = upper.replace("upper-", "work-"), upper.replace("upper-", "seen-")
+                for folder in (work, seen):
+                    os.mkdir(folder)
+                options = f"lowerdir={':'.join(map(_escaped, lowers))},upperdir={upper},workdir={work}"
+                kernel.mount("overlay", seen, "overlay", 0, f"{options},{_options()}")
+                merged[inside] = seen
+            os.set_inheritable(self.status[1], True)
+            argv = bubblewrap(self.spec, merged, self.status[1])
+            os.execvp(argv[0], argv)
+        except BaseException as error:
+            os.write(2, str(error).encode())
+        finally:
+            os._exit(1)
+
+    def came_up(self) -> None:
+        """Take hold of its first process."""
+        told = os.read(self.status[0], 4096)
+        self.pid = int(json.loads(told.splitlines()[0])["child-pid"])
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def enter(self, kinds: int) -> None:
+        """Move this process into the sandbox."""
+        self.group.join()
+        kernel.join_namespaces(self.pidfd, kinds)
+
+    def signal(self) -> None:
+        """Kill its first process, and with it everything inside."""
+        with suppress(OSError):
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            elif self.monitor:
+                os.kill(self.monitor, signal.SIGKILL)
+
+    def memory_killed(self) -> bool:
+        """Whether the kernel killed for memory since the last question."""
+        before, self.kills = self.kills, self.group.memory_kills()
+        return self.kills > before
+
+    def stats(self) -> dict[str, float]:
+        held = os.statvfs(self.store)
+        return {**self.group.stats(), "disk_bytes": float((held.f_blocks - held.f_bfree) * held.f_frsize)}
+
+    def remove(self) -> None:
+        """The processes are dead; their files and groups go."""
+        for descriptor in (*self.status, self.pidfd):
+            with suppress(OSError):
+                os.close(descriptor)
+        with suppress(OSError):
+            kernel.unmount(self.store)
+        with suppress(OSError):
+            os.rmdir(self.store)
+        self.group.remove()
+
+
+def make_box(number: int, spec: Spec, store: str, groups: Cgroups) -> Box:
+    """OSError, and nothing left, when the store cannot be made."""
+    os.mkdir(store)
+    group = groups.create(f"box-{number}", spec.limits)
+    kernel.mount("tmpfs", store, "tmpfs", kernel.MS_NODEV | kernel.MS_NOSUID, f"size={spec.limits.disk_bytes},mode=755")
+    box = Box(number, spec, store, group, os.pipe())
+    os.set_blocking(box.status[0], False)
+    for inside, lowers in spec.overlays.items():
+        upper = box.overlay(inside)[0]
+        os.mkdir(upper)
+        state = os.stat(lowers[0])
+        os.chmod(upper, state.st_mode & 0o7777)
+    return box
+
+
+def _options() -> str:
+    """Nothing that would make an upper directory mean something only together with its own overlay."""
+    own = "userxattr" if os.geteuid() or _mapped() else "redirect_dir=off,metacopy=off"
+    return f"{own},index=off,xino=off"
+
+
+def _mapped() -> bool:
+    """Whether this process is root only in a user namespace of its own."""
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
+def _escaped(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

@@ -114,3 +114,8 @@ def test_a_cache_is_refused_where_a_layer_has_no_form_for_it(kind):
 def test_types_that_fit_together(wrong, message):
     with pytest.raises(ValidationError, match=message):
         ModelConfig(**SIZES, **wrong)
+
+
+def test_a_cache_lies_on_the_device_that_it_is_given():
+    cache = PagedCache(windowed().config, blocks=2, dtype=torch.bfloat16, device="meta")
+    assert {(t.device.type, t.dtype) for t in (cache.keys, cache.indexer_keys)} == {("meta", torch.bfloat16)}

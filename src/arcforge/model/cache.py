@@ -23,14 +23,20 @@ class PagedCache:
     cache.
     """
 
-    def __init__(self, config: ModelConfig, blocks: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        blocks: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
         for other in sorted(set(config.attention_types) - set(CACHED)):
             raise UserError(
                 f"attention_types: {other} layers read whole rows only; generation needs {' or '.join(CACHED)}"
             )
         shape = (config.num_hidden_layers + config.num_nextn_predict_layers, blocks * BLOCK)
-        self.keys = torch.zeros(*shape, config.kv_lora_rank + config.qk_rope_head_dim, dtype=dtype)
-        self.indexer_keys = torch.zeros(*shape, config.index_head_dim, dtype=dtype)
+        self.keys = torch.zeros(*shape, config.kv_lora_rank + config.qk_rope_head_dim, dtype=dtype, device=device)
+        self.indexer_keys = torch.zeros(*shape, config.index_head_dim, dtype=dtype, device=device)
         self.blocks = blocks
 
     @staticmethod

@@ -19,7 +19,8 @@ class RewardModel(nn.Module):
 
     def forward(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """ids: right-padded int64 [B, T]; returns scores float32 [B]."""
-        documents_BT = (torch.arange(ids_BT.shape[1])[None] >= lengths_B[:, None]).long()
+        places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+        documents_BT = (places_T >= lengths_B[:, None]).long()
         hidden_BTD = self.trunk(ids_BT, self.trunk.layout(documents_BT, sparse=True)).hidden_BTD
-        last_BD = hidden_BTD[torch.arange(len(ids_BT)), lengths_B - 1]
+        last_BD = hidden_BTD[torch.arange(len(ids_BT), device=ids_BT.device), lengths_B - 1]
         return self.score(last_BD).squeeze(-1).float()

@@ -26,7 +26,7 @@ def load_state(path: Path, policy: Policy) -> dict[str, Any] | None:
     """Put weights and optimizer back and return the values; None when nothing was saved."""
     if not path.exists():
         return None
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     policy.model.load_state_dict(state.pop("model"))
     policy.optimizer.load_state_dict(state.pop("optimizer"))
     return state

@@ -51,11 +51,11 @@ def train_reward_model(
     if not held:
         raise UserError(f"reward model: {len(pairs)} pairs; at least {HELD_OUT} are needed, of which one is held out")
     optimizer = MuonAdamW(model, specs, OptimizerConfig(lr=config.lr))
-    rng = random.Random(context.seed)
+    rng, device = random.Random(context.seed), model.score.weight.device
     progress = Progress("reward-model", config.steps)
     for step in range(config.steps):
         good, bad = zip(*rng.sample(train, min(config.batch_pairs, len(train))), strict=True)
-        margin = model(*padded(good)) - model(*padded(bad))
+        margin = model(*padded(good, device)) - model(*padded(bad, device))
         loss = -F.logsigmoid(margin).mean()
         loss.backward()
         optimizer.step(warmup_cosine(step, config.steps, max(1, config.steps // 10), 0.1))
@@ -65,17 +65,17 @@ def train_reward_model(
     model.eval()
     good, bad = zip(*held, strict=True)
     with torch.no_grad():
-        accuracy = float((model(*padded(good)) > model(*padded(bad))).float().mean())
+        accuracy = float((model(*padded(good, device)) > model(*padded(bad, device))).float().mean())
     return model, accuracy
 
 
-def padded(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(rows: Sequence[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids int64 [B, T] and lengths int64 [B]."""
     lengths = torch.tensor([len(row) for row in rows])
     ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
-    return ids, lengths
+    return ids.to(device), lengths.to(device)
 
 
 def _ids(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:

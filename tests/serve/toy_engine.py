@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
-from arcforge.infer.request import Output
+from arcforge.infer.output import Output
 from arcforge.serve.listener import bind, server
 from arcforge.serve.loop import EngineLoop
 

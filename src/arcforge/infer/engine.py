@@ -21,7 +21,8 @@ from arcforge.core.config import Config
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Sampling
 from arcforge.infer.blocks import BlockPool
-from arcforge.infer.request import Output, Request
+from arcforge.infer.output import Output
+from arcforge.infer.request import Request
 from arcforge.infer.runner import Runner, at_last, by_length, pad
 from arcforge.infer.sampler import Likeliest, RequestSampler, sample
 from arcforge.infer.scheduler import Scheduler

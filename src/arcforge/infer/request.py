@@ -1,4 +1,4 @@
-"""One request on its way through the engine, and what comes back of it. Legend: D hidden."""
+"""One request on its way through the engine. Legend: D hidden."""
 
 from __future__ import annotations
 
@@ -9,30 +9,9 @@ from torch import Tensor
 
 from arcforge.core.messages import Sampling
 from arcforge.core.trajectory import TokenSpan
+from arcforge.infer.output import Output
 from arcforge.infer.replay import Replay
 from arcforge.infer.sampler import Likeliest, RequestSampler
-
-
-@dataclass
-class Output:
-    """A finished request.
-
-    spans: model spans in order, split where the weight version changed. finish_reason: "stop" | "length" | "abort";
-    "" for the tokens so far of a request that goes on.
-    top_logprobs: per sampled token the (id, log-probability) of the likeliest ids, where they were asked for.
-    prompt_logprobs: of prompt[1:] under the weights that computed them, and replay: what was routed and selected for every
-    token but the last, where they were asked for. seconds: from its arrival to its end; first_seconds: to its first token.
-    """
-
-    spans: list[TokenSpan]
-    finish_reason: str
-    prompt_tokens: int
-    cached_tokens: int
-    top_logprobs: list[Likeliest] = field(default_factory=list)
-    prompt_logprobs: list[float] | None = None
-    replay: Replay | None = None
-    seconds: float = 0.0
-    first_seconds: float = 0.0
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.core.messages import Sampling, ToolSpec
 from arcforge.core.trajectory import TokenSpan
-from arcforge.infer.request import Output as Given
+from arcforge.infer.output import Output as Given
 from arcforge.serve.engine import Output
 from arcforge.serve.token_answers import output_ids
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from arcforge.agents.loop import run_agent, turn_seed
+from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import DiscardAll, KeepAll
 from arcforge.agents.tools import TOOLS
 from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.errors import EngineError, RolloutTimeout, ToolError
-from arcforge.core.messages import Message, Sampling, Thinking, ToolCall
+from arcforge.core.messages import Message, Sampling, Thinking, ToolCall, turn_seed
 from arcforge.core.protocols import Completion
 
 OPENING = (Message(role="system", content="s"), Message(role="user", content="u"))

@@ -47,6 +47,11 @@ def test_the_command_line_imports_light_and_silent(tmp_path):
     assert import_fresh(modules("cli"), tmp_path) == []
 
 
+def test_what_serves_agents_beside_the_trainer_imports_light_and_silent(tmp_path):
+    """Meeting rooms may import torch; a task worker with the door for agents that are programs must not."""
+    assert import_fresh(["arcforge.pipeline.task_worker", "arcforge.rl.gateway_http"], tmp_path) == []
+
+
 HEAVY_OR_NOISY = {
     "import torch": "loaded ['torch']",
     "print('hello')": "hello",

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from arcforge.chat.tokenizer import Tokenizer
 from arcforge.clients.scripted import ScriptedTokenEngine
 from arcforge.core.errors import EngineError, UserError
-from arcforge.core.messages import Message, Sampling, Thinking, ToolSpec
+from arcforge.core.messages import Message, Sampling, Thinking, ToolSpec, turn_seed
 from arcforge.core.protocols import CompletionRequest
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.gateway_answers import as_completion, as_message
-from arcforge.rl.gateway_http import serve
+from arcforge.rl.gateway_http import GatewayDoor, serve
 from arcforge.serve.chat_schema import ChatBody
 from arcforge.serve.http import encoded
 from arcforge.serve.messages_schema import MessagesBody
@@ -85,7 +85,7 @@ async def rollout(*turns, fixed=None, engine=None):
     left = list(turns)
     engine = engine or ScriptedTokenEngine(lambda prompt, sampling: left.pop(0), version=4)
     gateway = Gateway(engine, TOKENIZER, 2000)
-    async with serve(gateway) as url:
+    async with serve(GatewayDoor(gateway)) as url:
         talk = Rollout(gateway, engine, url)
         opened = await talk.http.post("/rollouts/r0", json=fixed)
         assert opened.status_code == 200 and opened.json()["openai_base_url"] == f"{url}/rollouts/r0/v1"
@@ -318,10 +318,13 @@ def test_the_owner_decides_how_turns_are_sampled_and_whether_they_think():
         async with rollout(fixed=fixed, engine=ScriptedTokenEngine(answer)) as talk:
             said = (await talk.ask(OPENING, temperature=0, max_tokens=7)).choices[0].message
             assert said.content == "the answer" and said.reasoning is None
-            await talk.ask_claude([{"role": "user", "content": "now"}], extra_body={"temperature": 0})
+            await talk.ask_claude([{"role": "user", "content": "now"}], extra_body={"temperature": 0, "top_k": 3})
+            await talk.ask(OPENING, top_p=0.1, seed=1, extra_body={"top_k": 20, "min_p": 0.1})
             unknown = await talk.http.post("/rollouts/r1", json={"temprature": 1})
             assert unknown.status_code == 400 and "temprature" in unknown.json()["error"]["message"]
-        assert [(s.temperature, s.top_p, s.seed, s.max_tokens) for s in asked] == [(0.7, 0.9, 5, 7), (0.7, 0.9, 5, 100)]
+        assert all((s.temperature, s.top_p, s.top_k, s.min_p) == (0.7, 0.9, 0, 0) for s in asked)
+        assert [s.max_tokens for s in asked[:2]] == [7, 100]
+        assert [s.seed for s in asked] == [turn_seed(5, 0), turn_seed(5, 1), turn_seed(5, 2)]
         assert all(prompt[-1] == TOKENIZER.id("</think>") for prompt in talk.engine.prompts)
 
     asyncio.run(agent())
@@ -343,6 +346,19 @@ def test_malformed_turns_token_ids_and_counts_are_told():
                 model="x", system=SYSTEM, messages=[{"role": "user", "content": USER}], tools=[ANTHROPIC_TOOL]
             )
             assert counted.input_tokens == len(talk.engine.prompts[0])
+
+    asyncio.run(agent())
+
+
+def test_a_full_context_is_said_in_the_words_that_agents_know():
+    async def agent():
+        async with rollout(CALL) as talk:
+            with pytest.raises(openai.BadRequestError, match="this model's maximum context length is 2000 tokens"):
+                await talk.ask([{"role": "user", "content": "what is two " * 2000}])
+            with pytest.raises(anthropic.BadRequestError, match="prompt is too long"):
+                await talk.ask_claude([{"role": "user", "content": "what is two " * 2000}])
+            assert [model.id async for model in talk.openai.models.list()] == ["arcforge"]
+            assert await talk.forks() == []
 
     asyncio.run(agent())
 
@@ -471,17 +487,17 @@ def test_leaving_answers_what_waits_and_frees_the_port():
         engine = Stuck()
         gateway = Gateway(engine, TOKENIZER, 2000)
         gateway.open("r0")  # by the orchestrator itself
-        async with serve(gateway) as url:
+        async with serve(GatewayDoor(gateway)) as url:
             talk = Rollout(gateway, engine, url)
             waiting = asyncio.create_task(talk.ask(OPENING))
             await engine.asked.wait()
             with pytest.raises(UserError, match="cannot listen"):
-                async with serve(gateway, port=int(url.rpartition(":")[2])):
+                async with serve(GatewayDoor(gateway), port=int(url.rpartition(":")[2])):
                     pass
         with pytest.raises(openai.InternalServerError, match="the gateway is stopping"):
             await waiting
         await talk.close()
-        async with serve(gateway, port=int(url.rpartition(":")[2])) as again:
+        async with serve(GatewayDoor(gateway), port=int(url.rpartition(":")[2])) as again:
             assert again == url
 
     asyncio.run(agent())

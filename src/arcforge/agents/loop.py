@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from arcforge.core.errors import RolloutTimeout
-from arcforge.core.messages import Message, Sampling
+from arcforge.core.messages import Message, Sampling, turn_seed
 from arcforge.core.protocols import Completer, Completion, CompletionRequest, ContextPolicy
 from arcforge.core.tasks import Episode, Task
 
@@ -53,7 +52,8 @@ class Malformed(Ending):
 
 @dataclass
 class AgentRun:
-    """What happened. messages: the whole history, opening included; tokens as the completer counted them, summed over turns."""
+    """What happened. messages: the whole history, opening included; tokens as the completer counted them, summed over turns.
+    model_seconds: spent on calls that the agent did not make through the completer it was given."""
 
     messages: list[Message]
     stop_reason: str = ""
@@ -62,6 +62,7 @@ class AgentRun:
     tool_calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    model_seconds: float = 0.0
     context_tokens: int = field(default=0, repr=False)
 
 
@@ -131,8 +132,3 @@ async def _act(run: AgentRun, episode: Episode, completion: Completion) -> Seque
         if episode.done:
             raise Submitted(*messages)
     return messages
-
-
-def turn_seed(seed: int, turn: int) -> int:
-    """A seed of its own for every turn: one seed for all would draw the same uniforms in each."""
-    return random.Random(f"{seed}/{turn}").getrandbits(31)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Boundary = Literal["engine", "gateway", "tool", "sandbox", "task", "verifier", "judge", "timeout"]
+Boundary = Literal["engine", "gateway", "agent", "tool", "sandbox", "task", "verifier", "judge", "timeout"]
 
 # What OSError.errno says when the disk is full, too small a share of it is ours, or it may not be written.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -44,6 +44,12 @@ class EngineError(BoundaryError):
 
 class GatewayError(BoundaryError):
     boundary = "gateway"
+
+
+class AgentError(BoundaryError):
+    """An agent that is a program of its own did not start, or ended before the model had said anything."""
+
+    boundary = "agent"
 
 
 class ToolError(BoundaryError):

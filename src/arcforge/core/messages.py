@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -78,3 +79,8 @@ class Sampling(Value):
     prompt_logprobs: bool = False
     replay: bool = False
     cache_salt: str = ""
+
+
+def turn_seed(seed: int, turn: int) -> int:
+    """A seed of its own for every turn of a rollout: one seed for all would draw the same uniforms in each."""
+    return random.Random(f"{seed}/{turn}").getrandbits(31)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec, Value
 from arcforge.core.protocols import Completer, Verdict
@@ -39,6 +40,14 @@ class Episode(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Workspace(Protocol):
+    """An episode whose work is a directory of files: a program of its own can do it there, and the grader reads them."""
+
+    @property
+    def root(self) -> Path: ...
 
 
 class Task(Protocol):

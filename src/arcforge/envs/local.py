@@ -70,13 +70,17 @@ class LocalTask:
 
 
 class LocalEpisode:
-    """One attempt on the copy. Implements core.tasks.Episode; `diff` tells what the agent changed."""
+    """One attempt on the copy. Implements core.tasks.Episode and Workspace; `diff` tells what the agent changed."""
 
     def __init__(self, task: LocalTask, sandbox: Sandbox, boxes: OverlaySandboxes | None = None) -> None:
         """`sandbox` and `boxes`, of which it came, are closed with the episode."""
         self._task, self.sandbox, self._boxes = task, sandbox, boxes
         self._before = read_texts(task.folder)
         self._tools = Toolbox(self.sandbox, self._test)
+
+    @property
+    def root(self) -> Path:
+        return self.sandbox.root
 
     @property
     def done(self) -> bool:

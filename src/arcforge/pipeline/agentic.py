@@ -13,6 +13,7 @@ import torch
 from arcforge.clients.engines import Servers, engine_control
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
+from arcforge.envs.registry import family
 from arcforge.launch.local import ComponentError, Launcher, LocalLauncher
 from arcforge.launch.ray import RayLauncher, connect
 from arcforge.pipeline.job import FamilyShare, Job
@@ -22,6 +23,7 @@ from arcforge.rl.agentic_step import AgenticConfig, TaskConfig
 from arcforge.rl.asynchronous import NAME, Place, train, write_evaluations
 from arcforge.rl.policy import Policy
 from arcforge.rl.publish import latest
+from arcforge.rollout.program import check_workspace, split
 from arcforge.train.context import read_checkpoint
 
 SOURCE = "reasoning_rl"
@@ -79,6 +81,18 @@ def check_launcher(recipe: Recipe) -> None:
     """UserError when there is no cluster to run on: known before the first stage, not after hours of training."""
     if recipe.ray.address:
         connect(recipe.ray.address)
+
+
+def check_agents(recipe: Recipe) -> None:
+    """UserError for an agent that is not here, or a family that it cannot work on: known before the first stage."""
+    for task in recipe.agentic_rl.tasks:
+        if task.agent:
+            try:
+                if not recipe.ray.address:  # a cluster's nodes look for themselves
+                    split(task.agent)
+                asyncio.run(check_workspace(family(task.name)))
+            except UserError as error:
+                raise UserError(f"agentic_rl.tasks: {task.name}: {error}") from None
 
 
 def servers(launcher: Launcher, config: AgenticConfig, place: Place) -> Servers:
@@ -167,4 +181,5 @@ def _share(config: AgenticConfig, task: TaskConfig) -> FamilyShare:
         group_size=task.group_size or config.group_size,
         timeout=task.timeout,
         concurrency=task.concurrency or config.concurrency,
+        agent=task.agent,
     )

@@ -10,13 +10,15 @@ from arcforge.core.messages import Value
 
 
 class FamilyShare(Value):
-    """One registered family: its ratio among the groups, its group size, timeout in seconds and rollouts at once."""
+    """One registered family: its ratio among the groups, its group size, timeout in seconds and rollouts at once. agent: the
+    command that makes them, empty for the agent loop."""
 
     name: str
     ratio: float = 1.0
     group_size: int = 8
     timeout: float = 120.0
     concurrency: int = 1_000_000
+    agent: str = ""
 
 
 class Job(Value):
@@ -37,6 +39,9 @@ class Job(Value):
     concurrency: int
     base_version: int
     seed: int
+
+    def share(self, family: str) -> FamilyShare:
+        return next(share for share in self.families if share.name == family)
 
     def address_file(self, family: str) -> Path:
         """Where a family's worker says where it listens."""

@@ -18,7 +18,7 @@ from arcforge.core.errors import DISK, UserError
 from arcforge.core.interrupts import InterruptWatch
 from arcforge.core.runs import RunFolder, atomic_write
 from arcforge.core.sinks import configured_sinks
-from arcforge.pipeline.agentic import check_launcher
+from arcforge.pipeline.agentic import check_agents, check_launcher
 from arcforge.pipeline.estimate import describe
 from arcforge.pipeline.recipe import Recipe, load_recipe
 from arcforge.pipeline.stages import STAGE_FUNCTIONS
@@ -46,6 +46,7 @@ def run_recipe(path: Path, overrides: list[str], dry_run: bool = False) -> None:
         print(describe(recipe))
         return
     check_launcher(recipe)
+    check_agents(recipe)
     run_stages(recipe)
 
 

@@ -36,8 +36,9 @@ SYNCHRONOUS_LOSSES: dict[LossName, Callable[..., LossOutput]] = {
 
 class TaskConfig(Config):
     """A task family of the stage (a name of `envs.registry`). ratio: its part of the groups, relative to the others.
-    timeout: seconds per rollout. concurrency: its rollouts at once. loss: of its tokens. 0 in group_size, concurrency and
-    max_staleness, and no loss, is the stage's value."""
+    timeout: seconds per rollout. concurrency: its rollouts at once. loss: of its tokens. agent: a command that makes its
+    rollouts (`rollout.program`), none for the agent loop. 0 in group_size, concurrency and max_staleness, and no loss, is the
+    stage's value."""
 
     name: str = "swe"
     ratio: float = Field(default=1.0, gt=0)
@@ -46,6 +47,7 @@ class TaskConfig(Config):
     concurrency: int = Field(default=0, ge=0)
     max_staleness: int = Field(default=0, ge=0)
     loss: LossName | Literal[""] = ""
+    agent: str = ""
 
 
 class AgenticConfig(Config):

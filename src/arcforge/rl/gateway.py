@@ -94,7 +94,7 @@ class Gateway:
         observe: Observer | None = None,
     ) -> None:
         self._engine, self.tokenizer = engine, tokenizer
-        self._max_context, self._timeout = max_context, timeout
+        self.max_context, self._timeout = max_context, timeout
         self._observe = observe
         self._sessions: dict[str, Session] = {}
 
@@ -102,7 +102,7 @@ class Gateway:
         """Begin a record. GatewayError when the rollout has one already."""
         if rollout_id in self._sessions:
             raise GatewayError(f"rollout {rollout_id!r} is already open")
-        session = Session(rollout_id, self._engine, self.tokenizer, self._max_context, self._timeout, self._observe)
+        session = Session(rollout_id, self._engine, self.tokenizer, self.max_context, self._timeout, self._observe)
         self._sessions[rollout_id] = session
         return session
 
@@ -139,6 +139,8 @@ class Session:
         self._max_context, self._timeout, self._observe = max_context, timeout, observe
         self._branches: list[_Branch] = []
         self._turn, self._closed = asyncio.Lock(), False
+        self.messages: tuple[Message, ...] = ()
+        """The conversation that was answered last, its answer included."""
 
     def close(self) -> list[list[TokenSpan]]:
         """The record, spans per fork; nothing is added to it any more."""
@@ -225,6 +227,7 @@ class Session:
         branch.spans.extend(spans)
         branch.turns[len(plan.messages)] = spans
         branch.messages = [*plan.messages, answer]
+        self.messages = tuple(branch.messages)
         closing = {self._tokenizer.id("</think>"), self._tokenizer.id("<tool_call>"), *self._tokenizer.stop_ids}
         branch.think_open = thinking.enabled and not any(closing.intersection(span.ids) for span in spans)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from arcforge.agents.loop import AgentRun, run_agent
 from arcforge.agents.policies import DiscardAll, Hierarchical, KeepAll
@@ -16,6 +16,24 @@ from arcforge.core.tasks import Door, Episode, Task
 from arcforge.core.trajectory import TokenSpan, Trajectory
 
 CLOSE_SECONDS = 10.0
+LAST_WORDS_SECONDS = 0.5
+"""By which an agent is ended before the attempt is, a tenth of the time at most: so that it can be said what it was doing."""
+
+
+class Agent(Protocol):
+    """Plays an episode to its end: the agent loop, or a program (`rollout.program`). deadline: event-loop time (seconds)
+    after which it raises RolloutTimeout; other boundary errors pass through."""
+
+    def __call__(
+        self,
+        task: Task,
+        episode: Episode,
+        completer: Completer,
+        policy: ContextPolicy,
+        sampling: Sampling,
+        deadline: float,
+        session: str,
+    ) -> Awaitable[AgentRun]: ...
 
 
 async def attempt(
@@ -30,18 +48,20 @@ async def attempt(
     top_p: float = 1.0,
     timeout: float = 60.0,
     policy: Callable[[], ContextPolicy] = KeepAll,
+    agent: Agent = run_agent,
 ) -> Trajectory:
     """Run one attempt; `timeout` is wall seconds from opening to the verdict.
 
     Every BoundaryError, and a timeout, becomes `failure` with reward None: a crashed environment is excluded with its
     reason (GLM-5 report, section 4.1.2). Anything else is a bug and is raised, after everything was closed. Forks of the
-    token record follow each other in `spans`, in order of forking. `policy` makes one context policy per attempt.
+    token record follow each other in `spans`, in order of forking. `policy` makes one context policy per attempt of the agent loop.
     """
-    started, rollout = time.time(), _Rollout(task, door, rollout_id, policy())
+    started, rollout = time.time(), _Rollout(task, door, rollout_id, policy(), agent)
     scope = asyncio.timeout(timeout)
     try:
         async with scope:
-            await rollout.run(Sampling(temperature=temperature, top_p=top_p, seed=seed))
+            deadline = asyncio.get_running_loop().time() + timeout - min(LAST_WORDS_SECONDS, timeout / 10)
+            await rollout.run(Sampling(temperature=temperature, top_p=top_p, seed=seed), deadline)
     except BoundaryError as error:
         rollout.failure = error.failure()
     except TimeoutError:
@@ -72,8 +92,8 @@ async def attempt(
 class _Rollout:
     """The parts of one attempt and what became of them. Completes for the agent through the door, counting seconds."""
 
-    def __init__(self, task: Task, door: Door, rollout_id: str, policy: ContextPolicy) -> None:
-        self._task, self._door, self._id, self._policy = task, door, rollout_id, policy
+    def __init__(self, task: Task, door: Door, rollout_id: str, policy: ContextPolicy, play: Agent) -> None:
+        self._task, self._door, self._id, self._policy, self._play = task, door, rollout_id, policy, play
         self._completer: Completer | None = None
         self._episode: Episode | None = None
         self.agent: AgentRun | None = None
@@ -83,10 +103,10 @@ class _Rollout:
         self._close_problem = ""
         self._forks, self._model_seconds, self._grade_seconds = 0, 0.0, 0.0
 
-    async def run(self, sampling: Sampling) -> None:
+    async def run(self, sampling: Sampling, deadline: float) -> None:
         self._completer = self._door.open(self._id, self._task)
         self._episode = await self._task.open()
-        self.agent = await run_agent(self._task, self._episode, self, self._policy, sampling, session=self._id)
+        self.agent = await self._play(self._task, self._episode, self, self._policy, sampling, deadline, self._id)
         start = time.perf_counter()
         self.verdict = await self._episode.grade(self.agent.messages)
         self._grade_seconds = time.perf_counter() - start
@@ -119,11 +139,12 @@ class _Rollout:
     def metrics(self, seconds: float) -> dict[str, float]:
         """seconds: the whole attempt, of them model and grade; environment: neither model nor grade. Counts for the rest."""
         agent = self.agent or AgentRun([])
+        model_seconds = self._model_seconds + agent.model_seconds
         return {
             "seconds": seconds,
-            "model_seconds": self._model_seconds,
+            "model_seconds": model_seconds,
             "grade_seconds": self._grade_seconds,
-            "environment_seconds": max(0.0, seconds - self._model_seconds - self._grade_seconds),
+            "environment_seconds": max(0.0, seconds - model_seconds - self._grade_seconds),
             "turns": agent.turns,
             "tool_calls": agent.tool_calls,
             "prompt_tokens": agent.prompt_tokens,

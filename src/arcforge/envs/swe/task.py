@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from arcforge.agents.tools import TOOLS, Toolbox
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
@@ -39,12 +40,16 @@ class SweTask:
 
 
 class SweEpisode:
-    """One attempt in a directory of its own. Implements core.tasks.Episode."""
+    """One attempt in a directory of its own. Implements core.tasks.Episode and Workspace."""
 
     def __init__(self, repository: Repository, server: ForkServer) -> None:
         self._repository, self._server = repository, server
         self.sandbox = ForkSandbox(server, server.new_directory(repository.files))
         self._tools = Toolbox(self.sandbox, self._test)
+
+    @property
+    def root(self) -> Path:
+        return self.sandbox.root
 
     @property
     def done(self) -> bool:

@@ -48,12 +48,19 @@ def main(mode, argument, instruction):
     elif mode == "crash":
         talk(instruction, int(argument))
         raise SystemError("segmentation of the mind")
+    elif mode == "signal":
+        talk(instruction, int(argument))
+        print("about to die", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 9)
+    elif mode == "tell":
+        talk(instruction, int(argument))
+        print(json.dumps(dict(os.environ)))
     elif mode == "hang":
         talk(instruction, 1)
         child = subprocess.Popen(["sleep", "300"])
+        print("thinking very hard", file=sys.stderr, flush=True)
         with open(argument, "w") as file:
             file.write(f"{os.getpid()} {child.pid}")
-        print("thinking very hard", file=sys.stderr, flush=True)
         time.sleep(300)
     elif mode == "forks":
         talk(instruction, 2)

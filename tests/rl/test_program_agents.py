@@ -1,6 +1,7 @@
 """Third parties' agents as processes, working on the swe family's files behind the gateway's door."""
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ from arcforge.rl.gateway import Gateway
 from arcforge.rl.gateway_http import GatewayDoor, serve
 from arcforge.rl.verify import turns
 from arcforge.rollout.attempt import attempt
-from arcforge.rollout.program import ProgramAgent, check_workspace, split
+from arcforge.rollout.program import ProgramAgent, check_workspace, instruction, split
 
 TOKENIZER = Tokenizer.train(["the tests fail, fix the code, repair it and go on; sed cat py run command"] * 4, 340)
 HERE = Path(__file__).parent
@@ -73,7 +74,7 @@ async def door(engine, max_context=4000):
         yield gateway, opened
 
 
-def play(command, answer, count=1, timeout=30.0, max_context=4000):
+def play(command, answer, count=1, timeout=90.0, max_context=4000):
     """`count` rollouts at once, of the tasks 0, 1, .. of the swe family."""
     played = Played(answer)
 
@@ -91,7 +92,7 @@ def play(command, answer, count=1, timeout=30.0, max_context=4000):
             played.trajectories = await asyncio.gather(*made)
         await swe.close()
 
-    asyncio.run(asyncio.wait_for(work(), 90))
+    asyncio.run(asyncio.wait_for(work(), 120))
     return played
 
 
@@ -129,8 +130,32 @@ def test_the_task_of_an_agent_that_does_nothing_useful_is_graded_as_it_stands():
 def test_one_that_dies_after_it_worked_is_graded_and_the_end_is_told():
     trajectory = play(plain("crash", 1), lambda prompt, sampling: SAID).one
     assert trajectory.failure is None and trajectory.reward == 0.0 and trajectory.stop_reason == "died"
-    assert "ended with code 1" in trajectory.info["problem"]
-    assert "SystemError: segmentation of the mind" in trajectory.info["problem"]
+    assert trajectory.info["problem"].endswith("ended with code 1")
+    assert "SystemError: segmentation of the mind" in trajectory.info["output"]
+
+
+def test_one_that_a_signal_ended_is_a_failure_whatever_it_did_before():
+    trajectory = play(plain("signal", 1), lambda prompt, sampling: SAID).one
+    assert trajectory.failure.boundary == "agent" and trajectory.reward is None and trajectory.spans
+    assert "was ended by signal 9: about to die" in trajectory.failure.reason
+
+
+def test_the_instruction_is_where_the_command_wants_it():
+    """As an argument (`SDK`), on stdin (`plain`), or as a file."""
+    script = 'exec "$0" -S "$1" talk 1 < {instruction_file}'
+    command = shlex.join(["sh", "-c", script, sys.executable, str(HERE / "plain_agent.py")])
+    trajectory = play(command, lambda prompt, sampling: SAID).one
+    assert trajectory.failure is None
+    assert instruction(SweFamily(0).task("train", 0)) in TOKENIZER.decode(trajectory.ids)
+
+
+def test_a_program_has_a_home_of_its_own_and_no_key_of_the_user(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    trajectory = play(plain("tell", 1), lambda prompt, sampling: SAID).one
+    seen = json.loads(trajectory.info["output"])
+    assert "WANDB_API_KEY" not in seen and seen["PATH"] == os.environ["PATH"]
+    assert seen["HOME"] != os.environ["HOME"] and not Path(seen["HOME"]).exists(), "gone with the rollout"
+    assert seen["OPENAI_BASE_URL"] == seen["ANTHROPIC_BASE_URL"] + "/v1" and seen["OPENAI_API_KEY"]
 
 
 FAILING = {
@@ -157,9 +182,12 @@ def gone(pid):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are watched through /proc")
 def test_one_that_hangs_is_ended_with_its_children_at_the_timeout(tmp_path):
-    started = time.monotonic()
-    trajectory = play(plain("hang", tmp_path / "pids"), lambda prompt, sampling: SAID, timeout=2.0).one
-    assert time.monotonic() - started < 10
+    for timeout in (2.0, 10.0, 50.0):  # by which it has come to its work, also where the machine is busy
+        started = time.monotonic()
+        trajectory = play(plain("hang", tmp_path / "pids"), lambda prompt, sampling: SAID, timeout=timeout).one
+        assert time.monotonic() - started < timeout + 10
+        if (tmp_path / "pids").exists():
+            break
     assert trajectory.failure.boundary == "timeout" and trajectory.reward is None
     assert "did not end within" in trajectory.failure.reason and "thinking very hard" in trajectory.failure.reason
     assert trajectory.spans, "what was sampled until then stays on record"
@@ -200,7 +228,7 @@ def test_twenty_at_once_are_kept_apart():
     def answer(prompt, sampling):
         return ids(f"seed {sampling.seed}", "<|user|>")
 
-    played = play(plain("talk", 3), answer, count=20, timeout=60.0)
+    played = play(plain("talk", 3), answer, count=20)
     assert all(t.failure is None and t.stop_reason == "exited" for t in played.trajectories)
     for i, trajectory in enumerate(played.trajectories):
         said = [TOKENIZER.decode(span.ids[:-1]) for span in trajectory.spans if span.source == "model"]
@@ -211,13 +239,12 @@ def test_twenty_at_once_are_kept_apart():
 def test_a_full_context_ends_an_agent_like_any_other_mistake():
     trajectory = play(plain("talk", 40), lambda prompt, sampling: SAID, max_context=120).one
     assert trajectory.failure is None and trajectory.reward == 0.0 and trajectory.stop_reason == "died"
-    assert "HTTP Error 400" in trajectory.info["problem"] and len(trajectory.ids) <= 120
+    assert "HTTP Error 400" in trajectory.info["output"] and len(trajectory.ids) <= 120
 
 
-def test_a_proxy_of_the_environment_is_passed_by(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert play(plain("talk", 1), lambda prompt, sampling: SAID).one.failure is None
+def test_a_proxy_that_the_command_names_is_passed_by():
+    command = f"env http_proxy=http://127.0.0.1:9 {plain('talk', 1)}"
+    assert play(command, lambda prompt, sampling: SAID).one.failure is None
 
 
 def test_a_command_or_a_family_that_cannot_be_is_refused_in_one_line():

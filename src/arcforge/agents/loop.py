@@ -53,7 +53,8 @@ class Malformed(Ending):
 @dataclass
 class AgentRun:
     """What happened. messages: the whole history, opening included; tokens as the completer counted them, summed over turns.
-    model_seconds: spent on calls that the agent did not make through the completer it was given."""
+    model_seconds: spent on calls that the agent did not make through the completer it was given. output: the end of what an
+    agent that is a program wrote itself."""
 
     messages: list[Message]
     stop_reason: str = ""
@@ -63,6 +64,7 @@ class AgentRun:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     model_seconds: float = 0.0
+    output: str = ""
     context_tokens: int = field(default=0, repr=False)
 
 

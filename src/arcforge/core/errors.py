@@ -47,7 +47,7 @@ class GatewayError(BoundaryError):
 
 
 class AgentError(BoundaryError):
-    """An agent that is a program of its own did not start, or ended before the model had said anything."""
+    """An agent that is a program of its own was ended by a signal, or ended before the model had said anything."""
 
     boundary = "agent"
 

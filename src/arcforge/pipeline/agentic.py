@@ -90,7 +90,7 @@ def check_agents(recipe: Recipe) -> None:
             try:
                 if not recipe.ray.address:  # a cluster's nodes look for themselves
                     split(task.agent)
-                asyncio.run(check_workspace(family(task.name)))
+                asyncio.run(check_workspace(family(task.name, recipe.run.seed)))
             except UserError as error:
                 raise UserError(f"agentic_rl.tasks: {task.name}: {error}") from None
 

@@ -139,8 +139,6 @@ class Session:
         self._max_context, self._timeout, self._observe = max_context, timeout, observe
         self._branches: list[_Branch] = []
         self._turn, self._closed = asyncio.Lock(), False
-        self.messages: tuple[Message, ...] = ()
-        """The conversation that was answered last, its answer included."""
 
     def close(self) -> list[list[TokenSpan]]:
         """The record, spans per fork; nothing is added to it any more."""
@@ -227,7 +225,6 @@ class Session:
         branch.spans.extend(spans)
         branch.turns[len(plan.messages)] = spans
         branch.messages = [*plan.messages, answer]
-        self.messages = tuple(branch.messages)
         closing = {self._tokenizer.id("</think>"), self._tokenizer.id("<tool_call>"), *self._tokenizer.stop_ids}
         branch.think_open = thinking.enabled and not any(closing.intersection(span.ids) for span in spans)
 

@@ -109,8 +109,9 @@ class GatewayDoor:
         with visit.call():
             _refuse({"n": body.choices > 1, "top_logprobs": body.top_logprobs})
             body = visit.decided(body)
-            sampled = await self._sample(session, rollout_id, body.turn(self._tokenizer), request)
-            visit.answered(sampled, session.messages)
+            turn = body.turn(self._tokenizer)
+            sampled = await self._sample(session, rollout_id, turn, request)
+            visit.answered(turn, sampled)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model or MODEL}
         if body.stream:
             return event_stream(_each(chunks(sampled, body, head, self._tokenizer)))
@@ -120,8 +121,9 @@ class GatewayDoor:
         session, visit = self._visited(rollout_id)
         with visit.call():
             body = visit.decided(body)
-            sampled = await self._sample(session, rollout_id, body.turn(self._tokenizer), request)
-            visit.answered(sampled, session.messages)
+            turn = body.turn(self._tokenizer)
+            sampled = await self._sample(session, rollout_id, turn, request)
+            visit.answered(turn, sampled)
         model_name = body.model or MODEL
         if body.stream:
             return event_stream(_each(message_events(sampled, model_name)))

@@ -17,6 +17,7 @@ from arcforge.serve.http import ClientLeft
 from arcforge.serve.messages_schema import MessagesBody
 from arcforge.serve.messages_schema import ThinkingField as MessagesThinking
 from arcforge.serve.token_schema import Exact, Seed
+from arcforge.serve.turns import Turn
 
 AnyBody = TypeVar("AnyBody", ChatBody, MessagesBody)
 
@@ -82,10 +83,10 @@ class Visit:
         finally:
             self.model_seconds += time.perf_counter() - start
 
-    def answered(self, sampled: Sampled, messages: Sequence[Message]) -> None:
-        """messages: the conversation, with its answer."""
-        self.turns, self.problem, self.messages = self.turns + 1, "", messages
-        self.tool_calls += len(sampled.completion.message.tool_calls)
+    def answered(self, turn: Turn, sampled: Sampled) -> None:
+        answer = sampled.completion.message
+        self.turns, self.problem, self.messages = self.turns + 1, "", (*turn.messages, answer)
+        self.tool_calls += len(answer.tool_calls)
         self.prompt_tokens += sampled.completion.prompt_tokens
         self.completion_tokens += sampled.completion.completion_tokens
 

@@ -153,12 +153,14 @@ class _Rollout:
         }
 
     def info(self) -> dict[str, Any]:
-        """Domain, verdict details, problems; the messages only where there is no token record to read them from."""
+        """Domain, verdict details, problems, a program's output; messages only where no token record holds them."""
         found: dict[str, Any] = {"domain": self._task.domain}
         if self.verdict and self.verdict.details:
             found["verdict"] = self.verdict.details
         if self.agent and self.agent.problem:
             found["problem"] = self.agent.problem
+        if self.agent and self.agent.output:
+            found["output"] = self.agent.output
         if self.agent and not self.spans:
             found["messages"] = [
                 message.model_dump(mode="json", exclude_defaults=True) for message in self.agent.messages

@@ -6,9 +6,14 @@ gateway behind HTTP (`rl.gateway_http`); when it has ended, the episode is grade
     OPENAI_BASE_URL, OPENAI_API_BASE, OPENAI_API_KEY      OpenAI's chat
     ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY                 Anthropic's messages
     ARCFORGE_TASK_FILE                                    JSON: rollout_id, task_id, family, instruction, messages
+    HOME                                                  an empty directory of the rollout's own
+    NO_PROXY, no_proxy                                    loopback; and what `sandbox.program.KEPT` names, as it is here
 
-The instruction stands where the command says {instruction}, else it is the program's stdin. The program has this user's
-rights, and so has what the model makes it do: choose one that keeps its commands in a sandbox, or start it in one.
+{instruction} in the command is what the task's user says, {instruction_file} a file of it; without either it is the program's
+stdin. What else a program needs of the environment, its command sets: `env HOME=/home/me NAME=value program`.
+
+The program has this user's rights, and so has what the model makes it do: choose one that keeps its commands in a sandbox, or
+start it in one.
 """
 
 from __future__ import annotations
@@ -32,9 +37,10 @@ from arcforge.core.tasks import Episode, Family, Task, Workspace
 from arcforge.sandbox.folder import new_directory
 from arcforge.sandbox.program import Program
 
-INSTRUCTION = "{instruction}"
+INSTRUCTION, INSTRUCTION_FILE = "{instruction}", "{instruction_file}"
 API_KEY = "none"
 """Any will do, and none is sent anywhere else: a client without one does not start."""
+LOOPBACK = "127.0.0.1,localhost"
 
 
 class Visit(Protocol):
@@ -84,17 +90,17 @@ class ProgramAgent:
     ) -> AgentRun:
         """Run it to its end. deadline: event-loop time (seconds).
 
-        RolloutTimeout: it did not end. EngineError: the engine failed under its last call. AgentError: it ended before the
-        model had said anything. What it wrote last is in their reasons.
+        One that ends by itself is done, whatever its exit code: agents end with others than 0 where their model is at the end
+        of its turns or its context. RolloutTimeout: it did not end. EngineError: the engine failed under its last call.
+        AgentError: a signal ended it, or it ended before the model had said anything. What it wrote last is in their reasons.
         """
         if not isinstance(episode, Workspace):
             raise TaskError(f"{task.family}: no directory in which a program can work")
         visit = self.door.admit(session, sampling, task.thinking)
-        with _told(task, session) as (task_file, text_file):
-            argv = [part.replace(INSTRUCTION, instruction(task)) for part in self.argv]
-            stdin = Path(os.devnull) if INSTRUCTION in " ".join(self.argv) else text_file
+        with _told(task, session) as folder:
+            argv, stdin = _given(self.argv, instruction(task), folder / "instruction.txt")
             seconds = deadline - asyncio.get_running_loop().time()
-            async with Program(argv, episode.root, environment_of(visit, task_file), stdin) as program:
+            async with Program(argv, episode.root, environment_of(visit, folder), stdin) as program:
                 code = await program.wait(seconds)
         name, words = Path(argv[0]).name, f": {program.last_words}" if program.last_words else ""
         if code is None:
@@ -105,15 +111,18 @@ class ProgramAgent:
         if not visit.turns:
             refused = f", its call refused ({visit.refused})" if visit.refused else ""
             raise AgentError(f"{ended} before the model had said anything{refused}{words}")
+        if code < 0:
+            raise AgentError(f"{name} was ended by signal {-code}{words}")
         return AgentRun(
             messages=list(visit.messages),
             stop_reason="exited" if code == 0 else "died",
-            problem="" if code == 0 else f"{ended}{words}",
+            problem="" if code == 0 else ended,
             turns=visit.turns,
             tool_calls=visit.tool_calls,
             prompt_tokens=visit.prompt_tokens,
             completion_tokens=visit.completion_tokens,
             model_seconds=visit.model_seconds,
+            output=program.last_words,
         )
 
 
@@ -122,18 +131,18 @@ def instruction(task: Task) -> str:
     return "\n\n".join(message.content for message in task.messages if message.role == "user")
 
 
-def environment_of(visit: Visit, task_file: Path) -> dict[str, str]:
-    """What is added to the worker's own environment. A proxy, which that may name, does not reach the door."""
-    hosts = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1", "localhost")))
+def environment_of(visit: Visit, folder: Path) -> dict[str, str]:
+    """folder: of `_told`. A proxy that the command may name does not come between the program and the door."""
     return {
         "OPENAI_BASE_URL": visit.openai_url,
         "OPENAI_API_BASE": visit.openai_url,
         "OPENAI_API_KEY": API_KEY,
         "ANTHROPIC_BASE_URL": visit.anthropic_url,
         "ANTHROPIC_API_KEY": API_KEY,
-        "NO_PROXY": hosts,
-        "no_proxy": hosts,
-        "ARCFORGE_TASK_FILE": str(task_file),
+        "ARCFORGE_TASK_FILE": str(folder / "task.json"),
+        "HOME": str(folder / "home"),
+        "NO_PROXY": LOOPBACK,
+        "no_proxy": LOOPBACK,
     }
 
 
@@ -153,9 +162,12 @@ def split(command: str) -> tuple[str, ...]:
 
 
 async def check_workspace(family: Family) -> None:
-    """UserError when the family's episodes have no files on which a program could work. Opens one to see."""
-    episode = await family.task("train", 0).open()
-    await episode.close()
+    """UserError when the family's episodes have no files on which a program could work. Opens one to see, closes both."""
+    try:
+        episode = await family.task("train", 0).open()
+        await episode.close()
+    finally:
+        await family.close()
     if not isinstance(episode, Workspace):
         raise UserError(
             f"the tasks of {family.name} have no files on which an agent of its own could work; leave `agent` out"
@@ -163,8 +175,8 @@ async def check_workspace(family: Family) -> None:
 
 
 @contextmanager
-def _told(task: Task, rollout_id: str) -> Iterator[tuple[Path, Path]]:
-    """The task as a JSON file and as the instruction alone, outside of the directory that is worked on."""
+def _told(task: Task, rollout_id: str) -> Iterator[Path]:
+    """A folder outside of the directory that is worked on: task.json, instruction.txt, and home, which is empty."""
     fields = {
         "rollout_id": rollout_id,
         "task_id": task.task_id,
@@ -174,6 +186,13 @@ def _told(task: Task, rollout_id: str) -> Iterator[tuple[Path, Path]]:
     }
     folder = new_directory({"task.json": json.dumps(fields), "instruction.txt": instruction(task)})
     try:
-        yield folder / "task.json", folder / "instruction.txt"
+        (folder / "home").mkdir()
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _given(argv: Sequence[str], text: str, file: Path) -> tuple[list[str], Path]:
+    """The command with the instruction in its place, and the file that is its stdin."""
+    filled = [part.replace(INSTRUCTION_FILE, str(file)).replace(INSTRUCTION, text) for part in argv]
+    return filled, file if filled == list(argv) else Path(os.devnull)

@@ -53,7 +53,7 @@ class ProcessSandbox(Folder):
         try:
             timed_out = not await self._finish(process, stdin, timeout)
         finally:
-            kill_group(process.pid)
+            _kill_group(process.pid)
             _, late = await asyncio.wait(outputs, timeout=1.0)
             for task in late:  # a process that left the group still holds the pipe
                 task.cancel()
@@ -111,6 +111,6 @@ class ProcessSandbox(Folder):
         return kept.decode(errors="replace"), total > len(kept)
 
 
-def kill_group(group: int) -> None:
+def _kill_group(group: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

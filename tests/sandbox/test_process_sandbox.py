@@ -121,3 +121,14 @@ def _gone(pid):
             return file.read().split()[2] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_a_pipe_is_no_file_and_is_not_waited_for():
+    async def work():
+        sandbox = ProcessSandbox()
+        os.mkfifo(sandbox.root / "pipe")
+        with pytest.raises(OSError, match="not a regular file"):
+            await sandbox.read("pipe")
+        await sandbox.close()
+
+    asyncio.run(work())

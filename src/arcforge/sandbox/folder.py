@@ -47,6 +47,8 @@ class Folder:
         found = self.resolve(path)
         if found.is_file() and found.stat().st_size > FILE_CAP:
             raise OSError(errno.EFBIG, "larger than 1 MiB", path)
+        if found.exists() and not found.is_file() and not found.is_dir():  # a pipe would be waited for, without end
+            raise OSError(errno.EINVAL, "not a regular file", path)
         return found.read_text("utf-8")
 
     async def write(self, path: str, text: str) -> None:

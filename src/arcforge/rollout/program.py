@@ -10,7 +10,7 @@ gateway behind HTTP (`rl.gateway_http`); when it has ended, the episode is grade
     NO_PROXY, no_proxy                                    loopback; and what `sandbox.program.KEPT` names, as it is here
 
 {instruction} in the command is what the task's user says, {instruction_file} a file of it; without either it is the program's
-stdin. What else a program needs of the environment, its command sets: `env HOME=/home/me NAME=value program`.
+stdin. What else a program needs of the environment, its command sets: `env HOME=/srv/agent NAME=value program`.
 
 The program has this user's rights, and so has what the model makes it do: choose one that keeps its commands in a sandbox, or
 start it in one.

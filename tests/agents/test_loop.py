@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from arcforge.agents.loop import run_agent
-from arcforge.agents.policies import DiscardAll, KeepAll
+from arcforge.agents.loop import NO_LIMITS, Budget, run_agent
+from arcforge.agents.policies import DiscardAll, KeepAll, Summary
 from arcforge.agents.tools import TOOLS
 from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.errors import EngineError, RolloutTimeout, ToolError
@@ -41,6 +41,8 @@ class Echo:
             raise ToolError("crashed")
         if call.name == "hang":
             await asyncio.sleep(60)
+        if call.name == "doze":
+            await asyncio.sleep(0.06)
         return f"<{call.name}>"
 
 
@@ -49,13 +51,14 @@ def calls(*names, content=""):
     return Message(role="assistant", content=content, tool_calls=made)
 
 
-def run(*answers, policy=None, deadline=None, seed=5, **task):
+def run(*answers, policy=None, deadline=None, seed=5, budget=NO_LIMITS, **task):
     completer, episode = ScriptedCompleter(list(answers)), Echo()
 
     async def work():
         end = None if deadline is None else asyncio.get_running_loop().time() + deadline
         sampling = Sampling(seed=seed, temperature=0.5, max_tokens=999)
-        return await run_agent(SmallTask(**task), episode, completer, policy or KeepAll(), sampling, end, "sess")
+        chosen = policy or KeepAll()
+        return await run_agent(SmallTask(**task), episode, completer, chosen, sampling, end, "sess", budget)
 
     return asyncio.run(work()), completer, episode
 
@@ -125,4 +128,52 @@ def test_the_policy_sees_the_tokens_of_the_last_turn():
     result, completer, _ = run(*script, policy=policy)
     assert [len(request.messages) for request in completer.requests] == [2, 4, 2, 4]
     assert (result.prompt_tokens, result.completion_tokens) == (191, 40)
-    assert len(result.messages) == 2 + 8 and policy.discards == [6]
+    assert len(result.messages) == 2 + 8 and [event.at for event in policy.events] == [6]
+    assert result.context_events == policy.events
+
+
+def test_a_summary_is_waited_for_and_its_tokens_count():
+    def answer(message, tokens, reason="tool_calls"):
+        return Completion(message=message, finish_reason=reason, prompt_tokens=tokens, completion_tokens=10)
+
+    notes = ScriptedCompleter([answer(Message(role="assistant", content="notes"), 70, "stop")])
+    script = [answer(calls("test"), 95), answer(calls("submit"), 20)]
+    result, completer, _ = run(*script, policy=Summary(notes, 100))
+    assert [m.role for m in completer.requests[1].messages] == ["system", "user", "user"]
+    assert "notes" in completer.requests[1].messages[-1].content
+    assert [event.action for event in result.context_events] == ["summarize"]
+    assert (result.prompt_tokens, result.completion_tokens, result.turns) == (95 + 70 + 20, 30, 2)
+    assert [m.role for m in result.messages] == ["system", "user", *["assistant", "tool"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("budget", "stop", "called"),
+    [
+        (Budget(tool_calls=3), "max_tool_calls", ["test", "list", "test"]),
+        (Budget(tool_calls=0), "max_tool_calls", []),
+        (Budget(tool_calls=8), "max_turns", ["test", "list"] * 4),
+        (Budget(total_tokens=60), "max_total_tokens", ["test", "list"] * 2),
+        (Budget(total_tokens=61), "max_total_tokens", ["test", "list"] * 3),
+        (Budget(total_tokens=0), "max_total_tokens", []),
+        (Budget(seconds=0), "max_seconds", []),
+        (Budget(seconds=60), "max_turns", ["test", "list"] * 4),
+    ],
+)
+def test_budgets_end_the_run_at_their_exact_limit(budget, stop, called):
+    turn = Completion(message=calls("test", "list"), finish_reason="tool_calls", prompt_tokens=20, completion_tokens=10)
+    result, _, episode = run(*[turn] * 9, budget=budget)
+    assert (result.stop_reason, episode.called, result.tool_calls) == (stop, called, len(called))
+    assert [m.content for m in result.messages if m.role == "tool"] == [f"<{name}>" for name in called]
+
+
+def test_time_that_ran_out_in_a_turn_is_seen_before_the_next():
+    result, _, episode = run(calls("doze"), calls("test"), budget=Budget(seconds=0.05))
+    assert (result.stop_reason, episode.called) == ("max_seconds", ["doze"])
+
+
+@pytest.mark.parametrize(
+    "thinking", [Thinking(), Thinking(preserved=True), Thinking(enabled=False), Thinking(enabled=False, preserved=True)]
+)
+def test_the_thinking_mode_reaches_every_request(thinking):
+    _, completer, _ = run(calls("test"), calls("submit"), thinking=thinking)
+    assert [request.thinking for request in completer.requests] == [thinking] * 2

@@ -11,7 +11,7 @@ from arcforge.agents.policies import DiscardAll
 from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.errors import EngineError, GatewayError, JudgeError, SandboxError
 from arcforge.core.messages import Message, ToolCall
-from arcforge.core.protocols import Completion, Verdict
+from arcforge.core.protocols import Completion, ContextEvent, Verdict
 from arcforge.core.trajectory import TokenSpan
 from arcforge.envs.swe.family import SweFamily
 from arcforge.envs.swe.oracle import oracle
@@ -184,13 +184,15 @@ def test_a_bug_is_raised_after_closing():
     assert door.closed == ["g/0"]
 
 
-def test_discards_are_told():
+def test_what_the_policy_decided_is_told():
     def answer(request):
         message = oracle(request)
         return Completion(message=message, finish_reason="tool_calls", prompt_tokens=60 * len(request.messages))
 
     found = one(ScriptDoor(answer), policy=lambda: DiscardAll(200))
-    assert found.info["discards"] and found.stop_reason in ("max_turns", "submitted")
+    events = [ContextEvent.model_validate(event) for event in found.info["context_events"]]
+    assert {event.action for event in events} == {"discard"} and found.stop_reason in ("max_turns", "submitted")
+    assert found.metrics["context_resets"] == len(events)
 
 
 def test_a_group_shares_the_task_and_differs_in_seeds():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from arcforge.core.errors import RolloutTimeout
-from arcforge.core.messages import Message, Sampling, turn_seed
-from arcforge.core.protocols import Completer, Completion, CompletionRequest, ContextPolicy
+from arcforge.core.messages import Message, Sampling, Value, turn_seed
+from arcforge.core.protocols import Completer, Completion, CompletionRequest, ContextEvent, ContextPolicy
 from arcforge.core.tasks import Episode, Task
 
 
@@ -44,17 +45,51 @@ class OutOfTokens(Ending):
     stop_reason = "max_tokens"
 
 
+class OutOfTotalTokens(Ending):
+    """The turns together took their tokens."""
+
+    stop_reason = "max_total_tokens"
+
+
+class OutOfToolCalls(Ending):
+    """One more call than allowed: it is not run."""
+
+    stop_reason = "max_tool_calls"
+
+
+class OutOfTime(Ending):
+    """The agent's own time is over. What it did is graded; a deadline that cuts it off is a RolloutTimeout and is not."""
+
+    stop_reason = "max_seconds"
+
+
 class Malformed(Ending):
     """A malformed tool call halts the trace (as GLM-4.5's agentic RL did; GLM-5 report, section 4.1)."""
 
     stop_reason = "malformed"
 
 
+class Budget(Value):
+    """What one run may take beside the task's turns and tokens per turn; None: no limit. Looked at before each turn, tool_calls
+    before each call.
+
+    total_tokens: of prompts and completions, summed over turns. seconds: wall time, tools included.
+    """
+
+    total_tokens: int | None = None
+    tool_calls: int | None = None
+    seconds: float | None = None
+
+
+NO_LIMITS = Budget()
+
+
 @dataclass
 class AgentRun:
-    """What happened. messages: the whole history, opening included; tokens as the completer counted them, summed over turns.
-    model_seconds: spent on calls that the agent did not make through the completer it was given. output: the end of what an
-    agent that is a program wrote itself."""
+    """What happened. messages: the whole history, opening included; tokens as the completer counted them, summed over turns,
+    with those of the context policy's own requests. model_seconds: spent on calls that the agent did not make through the
+    completer it was given. output: the end of what an agent that is a program wrote itself. context_events: what the policy
+    decided."""
 
     messages: list[Message]
     stop_reason: str = ""
@@ -65,7 +100,9 @@ class AgentRun:
     completion_tokens: int = 0
     model_seconds: float = 0.0
     output: str = ""
+    context_events: list[ContextEvent] = field(default_factory=list)
     context_tokens: int = field(default=0, repr=False)
+    started: float = field(default_factory=time.monotonic, repr=False)
 
 
 async def run_agent(
@@ -76,6 +113,7 @@ async def run_agent(
     sampling: Sampling,
     deadline: float | None = None,
     session: str = "",
+    budget: Budget = NO_LIMITS,
 ) -> AgentRun:
     """Run `task` to an ending. `sampling.max_tokens` is replaced by the task's; every turn gets its own seed.
 
@@ -87,7 +125,10 @@ async def run_agent(
     try:
         async with scope:
             while True:
-                run.messages += await _act(run, episode, await _ask(run, task, completer, policy, sampling, session))
+                _check(run, task, budget)
+                context = await _context(run, policy)
+                completion = await _ask(run, task, completer, context, sampling, session)
+                run.messages += await _act(run, episode, completion, budget)
     except Ending as ending:
         run.messages += ending.messages
         run.stop_reason, run.problem = ending.stop_reason, ending.problem
@@ -98,14 +139,33 @@ async def run_agent(
         raise RolloutTimeout(f"the deadline passed in turn {run.turns}") from None
 
 
-async def _ask(
-    run: AgentRun, task: Task, completer: Completer, policy: ContextPolicy, sampling: Sampling, session: str
-) -> Completion:
+def _check(run: AgentRun, task: Task, budget: Budget) -> None:
+    """Raises the ending whose budget leaves no room for one more turn."""
     if run.turns >= task.max_turns:
         raise OutOfTurns
+    if budget.total_tokens is not None and run.prompt_tokens + run.completion_tokens >= budget.total_tokens:
+        raise OutOfTotalTokens
+    if budget.seconds is not None and time.monotonic() - run.started >= budget.seconds:
+        raise OutOfTime
+
+
+async def _context(run: AgentRun, policy: ContextPolicy) -> tuple[Message, ...]:
+    """What the model sees next; the policy's decisions, and what they took, go into the run."""
+    await policy.prepare(run.messages, run.context_tokens)
+    context = tuple(policy.view(run.messages, run.context_tokens))
+    decided = policy.events[len(run.context_events) :]
+    run.context_events += decided
+    run.prompt_tokens += sum(event.prompt_tokens for event in decided)
+    run.completion_tokens += sum(event.completion_tokens for event in decided)
+    return context
+
+
+async def _ask(
+    run: AgentRun, task: Task, completer: Completer, context: tuple[Message, ...], sampling: Sampling, session: str
+) -> Completion:
     turn = {"max_tokens": task.max_tokens, "seed": turn_seed(sampling.seed, run.turns)}
     request = CompletionRequest(
-        messages=tuple(policy.view(run.messages, run.context_tokens)),
+        messages=context,
         tools=task.tools,
         thinking=task.thinking,
         sampling=sampling.model_copy(update=turn),
@@ -119,7 +179,7 @@ async def _ask(
     return completion
 
 
-async def _act(run: AgentRun, episode: Episode, completion: Completion) -> Sequence[Message]:
+async def _act(run: AgentRun, episode: Episode, completion: Completion, budget: Budget) -> Sequence[Message]:
     message = completion.message
     if completion.finish_reason == "length":
         raise OutOfTokens(message, problem=completion.problem)
@@ -129,6 +189,8 @@ async def _act(run: AgentRun, episode: Episode, completion: Completion) -> Seque
         raise Finished(message)
     messages = [message]
     for call in message.tool_calls:
+        if budget.tool_calls is not None and run.tool_calls >= budget.tool_calls:
+            raise OutOfToolCalls(*messages)
         messages.append(Message(role="tool", content=await episode.call(call), tool_call_id=call.id))
         run.tool_calls += 1
         if episode.done:

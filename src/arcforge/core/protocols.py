@@ -137,7 +137,40 @@ class Scorer(Protocol):
     async def score(self, messages: Sequence[Message], reference: dict[str, Any]) -> Verdict: ...
 
 
+class ContextEvent(Value):
+    """One decision of a context policy, in indices of the history, which itself never changes (GLM-5 report, section 4.2.4).
+
+    action: "omit" (the tool results in [start, stop) become a note), "discard" (the messages in [start, stop) are left out) or
+    "summarize" (left out, with `text` as a user's message in their place). at: length of the history at the decision, so the
+    index of the answer asked for next. count and characters: messages concerned, and how much text they had. tokens_before: of
+    the last request and its answer. prompt_tokens and completion_tokens: what the decision itself took, a summary's.
+    """
+
+    policy: str
+    action: Literal["omit", "discard", "summarize"]
+    at: int
+    start: int
+    stop: int
+    count: int
+    characters: int
+    tokens_before: int
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class ContextPolicy(Protocol):
-    """Which messages of the history are sent with the next request (keep-recent-k, discard-all, hierarchical)."""
+    """Which messages of the history are sent with the next request (keep-recent-k, discard-all, hierarchical, summary).
+
+    Made for one episode. Before each request `prepare` is awaited, then `view` called with the same arguments; prompt_tokens are
+    those of the last request and its answer, 0 before the first. `events` grows by what they decided.
+    """
+
+    @property
+    def events(self) -> Sequence[ContextEvent]: ...
+
+    async def prepare(self, messages: Sequence[Message], prompt_tokens: int) -> None:
+        """What a view needs and has to be waited for. Raises EngineError or GatewayError when it cannot be had."""
+        ...
 
     def view(self, messages: Sequence[Message], prompt_tokens: int) -> list[Message]: ...

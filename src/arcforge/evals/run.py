@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from arcforge.agents.loop import NO_LIMITS, Budget
 from arcforge.agents.policies import KeepAll
 from arcforge.core.messages import Value
 from arcforge.core.protocols import ContextPolicy
@@ -48,6 +49,7 @@ async def evaluate(
     seed: int = 0,
     temperature: float = 1.0,
     policy: Callable[[], ContextPolicy] = KeepAll,
+    budget: Budget = NO_LIMITS,
     on_finished: OnFinished | None = None,
 ) -> list[Trajectory]:
     """Every task `attempts` times, at most `concurrency` at once; task-major order, whatever finishes first.
@@ -72,6 +74,7 @@ async def evaluate(
                 temperature=temperature,
                 timeout=timeout,
                 policy=policy,
+                budget=budget,
             )
         if on_finished:
             on_finished(trajectory)

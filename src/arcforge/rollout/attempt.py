@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from arcforge.agents.loop import AgentRun, run_agent
-from arcforge.agents.policies import DiscardAll, Hierarchical, KeepAll
+from arcforge.agents.policies import KeepAll
 from arcforge.core.errors import BoundaryError, Failure, JudgeError, RolloutTimeout
 from arcforge.core.messages import Sampling
 from arcforge.core.protocols import Completer, Completion, CompletionRequest, ContextPolicy, Verdict
@@ -54,7 +54,8 @@ async def attempt(
 
     Every BoundaryError, and a timeout, becomes `failure` with reward None: a crashed environment is excluded with its
     reason (GLM-5 report, section 4.1.2). Anything else is a bug and is raised, after everything was closed. Forks of the
-    token record follow each other in `spans`, in order of forking. `policy` makes one context policy per attempt of the agent loop.
+    token record follow each other in `spans`, in order of forking. `policy` makes one context policy per attempt of the agent
+    loop; what it decided is told in `info["context_events"]`.
     """
     started, rollout = time.time(), _Rollout(task, door, rollout_id, policy(), agent)
     scope = asyncio.timeout(timeout)
@@ -150,6 +151,7 @@ class _Rollout:
             "prompt_tokens": agent.prompt_tokens,
             "completion_tokens": agent.completion_tokens,
             "forks": self._forks,
+            "context_resets": sum(event.action != "omit" for event in self._policy.events),
         }
 
     def info(self) -> dict[str, Any]:
@@ -165,8 +167,10 @@ class _Rollout:
             found["messages"] = [
                 message.model_dump(mode="json", exclude_defaults=True) for message in self.agent.messages
             ]
-        if isinstance(self._policy, DiscardAll | Hierarchical) and self._policy.discards:
-            found["discards"] = list(self._policy.discards)
+        if self._policy.events:
+            found["context_events"] = [
+                event.model_dump(mode="json", exclude_defaults=True) for event in self._policy.events
+            ]
         if self._close_problem:
             found["close"] = self._close_problem
         return found

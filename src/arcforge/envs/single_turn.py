@@ -38,7 +38,7 @@ def draw(make: Callable[[random.Random], P], key: Callable[[P], str], split: Spl
 
 @dataclass(frozen=True)
 class SingleTurnTask:
-    """One request, one reply, graded by a Scorer with the task's reference."""
+    """One request, one reply, graded by a Scorer with the task's reference. level: how hard it is meant to be; 0: not said."""
 
     task_id: str
     family: str
@@ -50,6 +50,7 @@ class SingleTurnTask:
     max_tokens: int = 64
     max_turns: int = 1
     tools: tuple[ToolSpec, ...] = ()
+    level: int = 0
 
     async def open(self) -> SingleTurnEpisode:
         return SingleTurnEpisode(self)

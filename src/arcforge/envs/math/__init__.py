@@ -1,0 +1,1 @@
+"""Generated mathematics at five levels, its boxed answers checked for equality of value, whatever their form."""

@@ -1,0 +1,1 @@
+"""Generated science at five levels: conversion, stoichiometry, mechanics, circuits; answers carry units."""

@@ -51,7 +51,7 @@ class LevelledFamily:
     levels: those that take turns, each 1 to 5. kinds: those that take turns, all by default. max_tokens: of a reply.
     """
 
-    name: ClassVar[str]
+    name: str
     system: ClassVar[str]
     makers: ClassVar[Mapping[str, Maker]]
     default_max_tokens: ClassVar[int] = 4096

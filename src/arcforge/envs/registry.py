@@ -1,26 +1,83 @@
-"""Task families by name."""
+"""Task families by name.
+
+`reason` and the like are names; `math:2-4` takes levels 2 to 4 of a generated family; `gsm8k:FILE` is a family over a
+JSONL file, and `gsm8k@test:FILE` one whose rows are all of that split; `+python` after the name adds the python tool, as in
+`math+python:5`; `selected:FILE` holds the tasks that evals.difficulty kept.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import cast, get_args
 
 from arcforge.core.errors import UserError
-from arcforge.core.tasks import Family
+from arcforge.core.tasks import Family, Split
 from arcforge.envs.chat.family import ChatFamily
+from arcforge.envs.code.family import CodeFamily
+from arcforge.envs.files.family import FileFamily
+from arcforge.envs.files.formats import FORMATS
+from arcforge.envs.levelled import LEVELS, LevelledFamily
+from arcforge.envs.math.family import MathFamily
 from arcforge.envs.reason.family import ReasonFamily
 from arcforge.envs.recall.family import RecallFamily
+from arcforge.envs.science.family import ScienceFamily
+from arcforge.envs.selected import SelectedFamily, read_selection
 from arcforge.envs.swe.family import SweFamily
+from arcforge.envs.tool_integrated import SUFFIX, ToolIntegratedFamily
+
 
 FAMILIES: dict[str, Callable[[int], Family]] = {
     "swe": SweFamily,
     "reason": ReasonFamily,
     "chat": ChatFamily,
     "recall": RecallFamily,
+    "math": MathFamily,
+    "science": ScienceFamily,
+    "code": CodeFamily,
 }
+LEVELLED: dict[str, type[MathFamily | ScienceFamily | CodeFamily]] = {
+    "math": MathFamily,
+    "science": ScienceFamily,
+    "code": CodeFamily,
+}
+SELECTED = "selected"
 
 
 def family(name: str, seed: int = 0) -> Family:
-    """A new family. UserError names the families there are."""
-    if name not in FAMILIES:
-        raise UserError(f"task family {name!r}: choose one of {', '.join(FAMILIES)}")
-    return FAMILIES[name](seed)
+    """A new family, called `name`. UserError names the families there are, and what is wrong with a level or a file."""
+    kind, colon, argument = name.partition(":")
+    if kind in FAMILIES and not colon:
+        return FAMILIES[kind](seed)
+    made = _with_argument(name, kind, argument, seed)
+    made.name = name
+    return made
+
+
+def _with_argument(
+    name: str, kind: str, argument: str, seed: int
+) -> LevelledFamily | FileFamily | SelectedFamily | ToolIntegratedFamily:
+    if kind.endswith(SUFFIX):
+        inner = kind.removesuffix(SUFFIX)
+        return ToolIntegratedFamily(family(f"{inner}:{argument}" if argument else inner, seed))
+    if kind in LEVELLED:
+        return LEVELLED[kind](seed, _levels(name, argument))
+    if kind == SELECTED and argument:
+        selection = read_selection(Path(argument))
+        return SelectedFamily(family(selection.family, selection.seed), selection)
+    format, at, split = kind.partition("@")
+    if format in FORMATS and argument and (not at or split in get_args(Split)):
+        return FileFamily(format, Path(argument), seed, cast(Split, split) if at else None)
+    raise UserError(
+        f"task family {name!r}: choose one of {', '.join(FAMILIES)}, or with a file one of "
+        f"{', '.join(f'{format}:FILE' for format in (*FORMATS, SELECTED))}"
+    )
+
+
+def _levels(name: str, text: str) -> range:
+    match = re.fullmatch(r"(\d)(?:-(\d))?", text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not LEVELS[0] <= first <= last <= LEVELS[-1]:
+        raise UserError(f"task family {name!r}: levels are written as 3 or as 2-4, from {LEVELS[0]} to {LEVELS[-1]}")
+    return range(first, last + 1)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from arcforge.clients.engines import Servers
 from arcforge.clients.sglang import Interruptions
 from arcforge.core.messages import Value
+
+
+def task_component(family: str) -> str:
+    """The name of a family's worker among the components, and of its files: a family's name may hold a path."""
+    return f"task-{quote(family, safe='')}"
 
 
 class FamilyShare(Value):
@@ -45,7 +51,7 @@ class Job(Value):
 
     def address_file(self, family: str) -> Path:
         """Where a family's worker says where it listens."""
-        return self.folder / f"task-{family}.address"
+        return self.folder / f"{task_component(family)}.address"
 
     def interruptions(self) -> Interruptions:
         """Of the engines: counted by the orchestrator, read by the task workers."""

@@ -22,7 +22,7 @@ from arcforge.core.runs import atomic_write
 from arcforge.envs.registry import family
 from arcforge.launch.heartbeat import Heartbeat
 from arcforge.launch.limits import raise_open_files
-from arcforge.pipeline.job import Job
+from arcforge.pipeline.job import Job, task_component
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.runners import Attempt, FamilyRunner
 from arcforge.rl.task_worker import TaskWorker
@@ -45,7 +45,7 @@ async def work(job: Job, name: str) -> None:
         worker = TaskWorker(FamilyRunner(family(name, job.seed), run, gateway))
         port = await worker.start(HOST, 0)
         atomic_write(job.address_file(name), f"http://{HOST}:{port}")
-        heartbeat = Heartbeat(job.heartbeat(f"task-{name}"))
+        heartbeat = Heartbeat(job.heartbeat(task_component(name)))
         while not stopped.is_set():
             heartbeat.beat()
             try:

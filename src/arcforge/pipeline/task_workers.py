@@ -11,7 +11,7 @@ from typing import Any
 
 from arcforge.core.errors import UserError
 from arcforge.launch.local import ComponentDied, ComponentError, LocalLauncher
-from arcforge.pipeline.job import Job
+from arcforge.pipeline.job import Job, task_component
 from arcforge.rl.runners import RemoteRunner
 
 LOOK_SECONDS = 0.1
@@ -45,7 +45,7 @@ class TaskWorkers:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for share in self._job.families:
-                problem = self._problem(_component(share.name))
+                problem = self._problem(task_component(share.name))
                 if problem is None:
                     continue
                 short = time.monotonic() - self._started[share.name] < SHORT_LIFE
@@ -54,7 +54,7 @@ class TaskWorkers:
                 self._observe(row)
                 if lives >= MOST_SHORT_LIVES:
                     raise UserError(f"the worker of {share.name} does not stay alive: {problem.line}")
-                self._launcher.kill(_component(share.name))
+                self._launcher.kill(task_component(share.name))
                 self._start(share.name)
 
     def _problem(self, name: str) -> ComponentError | None:
@@ -67,9 +67,5 @@ class TaskWorkers:
     def _start(self, family: str) -> None:
         self._job.address_file(family).unlink(missing_ok=True)
         argv = [sys.executable, "-m", "arcforge.pipeline.task_worker", str(self._job_file), family]
-        self._launcher.start(_component(family), argv, heartbeat=self._job.heartbeat(_component(family)))
+        self._launcher.start(task_component(family), argv, heartbeat=self._job.heartbeat(task_component(family)))
         self._started[family] = time.monotonic()
-
-
-def _component(family: str) -> str:
-    return f"task-{family}"

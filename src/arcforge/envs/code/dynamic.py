@@ -52,8 +52,8 @@ def _coins(rng: random.Random) -> Exercise:
 
 
 def _subsequence(rng: random.Random) -> Exercise:
-    least, most = rng.randint(1, 4), 0
-    most = least + rng.randint(1, 12)
+    least = rng.randint(0, 9)
+    most = least + rng.randint(1, 20)
     source = f"""
         def solve(a):
             best = []
@@ -71,7 +71,7 @@ def _subsequence(rng: random.Random) -> Exercise:
 
 
 def _knapsack(rng: random.Random) -> Exercise:
-    twice, bonus = rng.randint(1, 3), rng.randint(1, 9)
+    twice, bonus = rng.randint(1, 3), rng.randint(1, 60)
     source = f"""
         def solve(items, capacity):
             best = [0] * (capacity + 1)

@@ -39,7 +39,7 @@ def _degrees(rng: random.Random) -> Exercise:
 
 
 def _reach(rng: random.Random) -> Exercise:
-    most, n = rng.randint(1, 4), rng.randint(2, 5)
+    most, n = rng.randint(1, 5), rng.randint(2, 12)
     modulo = rng.randrange(n)
     source = f"""
         def solve(n, edges):
@@ -87,7 +87,7 @@ def _components(rng: random.Random) -> Exercise:
 
 
 def _cheapest(rng: random.Random) -> Exercise:
-    toll, free = rng.randint(1, 9), rng.randint(2, 4)
+    toll, free = rng.randint(1, 60), rng.randint(2, 5)
     source = f"""
         def solve(n, edges):
             best = {{(0, 0): 0}}

@@ -35,7 +35,7 @@ def _sums(rng: random.Random) -> Exercise:
 
 
 def _turn(rng: random.Random) -> Exercise:
-    times, flip, add = rng.randint(1, 3), rng.choice(("left to right", "top to bottom")), rng.randint(1, 20)
+    times, flip, add = rng.randint(1, 3), rng.choice(("left to right", "top to bottom")), rng.randint(1, 99)
     flipped = "[row[::-1] for row in g]" if flip == "left to right" else "g[::-1]"
     source = f"""
         def solve(g):
@@ -82,7 +82,7 @@ def _neighbours(rng: random.Random) -> Exercise:
 
 def _regions(rng: random.Random) -> Exercise:
     least, values = rng.randint(1, 3), rng.randint(2, 4)
-    power, modulus = rng.randint(1, 3), rng.choice((97, 101, 997))
+    power, modulus = rng.randint(1, 3), rng.randint(50, 999)
     source = f"""
         def solve(g):
             h, w = len(g), len(g[0])

@@ -92,7 +92,7 @@ def _maximum(rng: random.Random) -> Exercise:
 
 
 def _volume(rng: random.Random) -> Exercise:
-    a, n, h = rng.randint(1, 6), rng.randint(1, 4), rng.randint(1, 5)
+    a, n, h = rng.randint(1, 12), rng.randint(1, 4), rng.randint(1, 6)
     share = Fraction(a * a * h ** (2 * n + 1), 2 * n + 1)
     curve = polynomial((a, *[0] * n))
     answer = f"{latex(share)}\\pi"

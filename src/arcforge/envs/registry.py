@@ -27,7 +27,6 @@ from arcforge.envs.selected import SelectedFamily, read_selection
 from arcforge.envs.swe.family import SweFamily
 from arcforge.envs.tool_integrated import SUFFIX, ToolIntegratedFamily
 
-
 FAMILIES: dict[str, Callable[[int], Family]] = {
     "swe": SweFamily,
     "reason": ReasonFamily,

@@ -53,7 +53,7 @@ def _turn(rng: random.Random) -> Exercise:
 
 
 def _neighbours(rng: random.Random) -> Exercise:
-    born, kept = sorted(rng.sample(range(1, 6), 2)), sorted(rng.sample(range(0, 6), 2))
+    born, kept = sorted(rng.sample(range(1, 6), 2)), sorted(rng.sample(range(6), 2))
     diagonal = rng.random() < 0.5
     condition = "(i, j) != (0, 0)" if diagonal else "abs(i) + abs(j) == 1"
     source = f"""

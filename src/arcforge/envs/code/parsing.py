@@ -92,9 +92,10 @@ def _brackets(rng: random.Random) -> Exercise:
     pairs = rng.sample(("()", "[]", "{}", "<>"), 2)
     weights = rng.sample(range(1, 10), 2)
     weight_of = {pair[0]: weight for pair, weight in zip(pairs, weights)}
+    closing = {pair[1]: pair[0] for pair in pairs}
     source = f"""
         def solve(s):
-            weight, close = {weight_of!r}, {dict((p[1], p[0]) for p in pairs)!r}
+            weight, close = {weight_of!r}, {closing!r}
             stack, total, best = [], 0, 0
             for c in s:
                 if c in weight:

@@ -60,6 +60,7 @@ def tidy(text: str) -> str:
     text = re.sub(r"\\lbrace(?![A-Za-z])", r"\\{", text)
     text = re.sub(r"\\rbrace(?![A-Za-z])", r"\\}", text)
     text = re.sub(r"\\!\s*", "", text)
+    text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", ",", text)
     text = _SPACES.sub(" ", text).strip()
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 
@@ -74,7 +75,8 @@ def number(text: str) -> Fraction | None:
     if percent:
         inner = number(text[: percent.start()])
         return None if inner is None else inner / 100
-    sign, text = (-1 if text.startswith("-") else 1), text.lstrip("+-").strip() if text[:1] in "+-" else text
+    sign = -1 if text.startswith("-") else 1
+    text = text[1:].strip() if text.startswith(("+", "-")) else text
     for name, pattern in _NUMBERS.items():
         match = pattern.fullmatch(text)
         if match:
@@ -108,7 +110,7 @@ def as_set(answer: Answer) -> tuple[Answer, ...]:
     for piece in _pieces(answer.text):
         signs = ("+", "-") if r"\pm" in piece else ("",)
         spelled = [re.sub(r"\\pm(?![A-Za-z])", sign, piece) if sign else piece for sign in signs]
-        elements += [answer if text == answer.text else read(text) for text in spelled]
+        elements += map(read, spelled)
     return tuple(elements)
 
 

@@ -77,12 +77,13 @@ def _at_least(rng: random.Random) -> Exercise:
     least = rng.randint(2, min(drawn - 1, red))
     counts = [comb(red, k) * comb(blue, drawn - k) for k in range(least, min(drawn, red) + 1)]
     every = comb(red + blue, drawn)
+    which = ", ".join(str(least + place) for place in range(len(counts)))
     answer = Fraction(sum(counts), every)
     return exercise(
         KIND, 5, ("at least", red, blue, drawn, least),
         f"From {red} red and {blue} blue cards {drawn} are drawn without replacement. "
         f"What is the probability of at least {least} red ones? {EXACT}",
-        f"Hands with exactly {', '.join(str(least + i) for i in range(len(counts)))} red cards: ${' + '.join(map(str, counts))} = {sum(counts)}$ of {every}, "
+        f"Hands with exactly {which} red cards: ${' + '.join(map(str, counts))} = {sum(counts)}$ of {every}, "
         f"so ${latex(answer)}$.",
         answer,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,4 +107,5 @@ def _same_number(wanted: Answer, given: Answer) -> tuple[bool, str]:
 
 
 def _plain(text: str) -> str:
-    return tidy(text).replace(" ", "")
+    """Without spaces but those between digits: `1 2` is not 12."""
+    return re.sub(r"(?<!\d) | (?!\d)", "", tidy(text))

@@ -1,0 +1,1 @@
+"""The Web Knowledge Graph: stored, aligned, consolidated, and updated page by page."""

@@ -1,0 +1,1 @@
+"""Multi-hop questions from subgraphs, and the filters they must survive."""

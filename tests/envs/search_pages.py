@@ -6,7 +6,9 @@ from pathlib import Path
 FIRST = "Ada Bruno Carla Dario Edda Frida Gustav Hanna Ivo Jana Karel Lotte Milos Nora".split()
 LAST = "Quint Rask Sorel Tamm Urban Vogel Wirth Xander Yates Zoll Amsel Brandt Castor Dorn".split()
 PEOPLE = [f"{first} {last}" for first, last in zip(FIRST, LAST)]
-PACKAGES = [f"lib{stem}" for stem in "alder birch cedar dogwood elm fir ginkgo hazel ironwood juniper larch maple oak".split()]
+PACKAGES = [
+    f"lib{stem}" for stem in "alder birch cedar dogwood elm fir ginkgo hazel ironwood juniper larch maple oak".split()
+]
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 SPHINX = """<!DOCTYPE html><html><head><title>{name} &#8212; {what}</title></head><body>

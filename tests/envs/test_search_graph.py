@@ -101,7 +101,9 @@ def change(folder, rng):
         path.unlink()
     for path in rng.sample([p for p in pages if p.exists() and p.name == "changelog.Debian"], 3):
         text = path.read_text()
-        path.write_text(text.replace(rng.choice(PEOPLE), rng.choice(PEOPLE)).replace("bark", rng.choice(["leaf", "root"])))
+        path.write_text(
+            text.replace(rng.choice(PEOPLE), rng.choice(PEOPLE)).replace("bark", rng.choice(["leaf", "root"]))
+        )
     write_debian(folder / f"more{rng.randrange(9)}", rng.randrange(99), releases=1)
 
 

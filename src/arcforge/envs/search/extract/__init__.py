@@ -1,1 +1,1 @@
-"""Entities and typed relations of one page, by rules or by a completer."""
+"""Entities and typed relations of one page, by rules."""

@@ -57,7 +57,11 @@ def _pattern_rule(
 
     def rule(page: Page, section: Section, found: Extraction) -> None:
         for start, end in paragraphs(page, section.start + len(section.title) + 2, section.end):
-            matches = pattern.finditer(page.text, start, end) if whole else filter(None, [pattern.match(page.text, start, end)])
+            matches = (
+                pattern.finditer(page.text, start, end)
+                if whole
+                else filter(None, [pattern.match(page.text, start, end)])
+            )
             for match in matches:
                 found.add(found.subject, relation, Name(kind, match[1]), (start, end))
 

@@ -7,7 +7,19 @@ import unicodedata
 from functools import lru_cache
 
 CASED = frozenset(
-    ("manual page", "Python name", "Python module", "C name", "header", "error", "variable", "file", "page", "CVE", "PEP")
+    (
+        "manual page",
+        "Python name",
+        "Python module",
+        "C name",
+        "header",
+        "error",
+        "variable",
+        "file",
+        "page",
+        "CVE",
+        "PEP",
+    )
 )
 _MONTHS = "january february march april may june july august september october november december".split()
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?")
@@ -41,16 +53,14 @@ def unaccented(text: str) -> str:
 
 
 def iso_date(text: str) -> str:
-    """"YYYY-MM-DD" or "YYYY-MM" of a written date; empty when it is none."""
+    """ "YYYY-MM-DD" or "YYYY-MM" of a written date; empty when it is none."""
     if match := _ISO.search(text):
         year, month, day = match.groups()
         return _date(year, int(month), day)
-    if match := _MONTH_FIRST.search(text):
-        if month := _month(match[1]):
-            return _date(match[3], month, match[2])
-    if match := _DAY_FIRST.search(text):
-        if month := _month(match[2]):
-            return _date(match[3], month, match[1])
+    if (match := _MONTH_FIRST.search(text)) and (month := _month(match[1])):
+        return _date(match[3], month, match[2])
+    if (match := _DAY_FIRST.search(text)) and (month := _month(match[2])):
+        return _date(match[3], month, match[1])
     return ""
 
 

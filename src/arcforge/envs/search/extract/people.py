@@ -31,7 +31,9 @@ def is_person(name: str) -> bool:
     return any(found == " ".join(name.split()) for found, _, _ in people(name, 0, len(name)))
 
 
-_SHARED = re.compile(r"@lists\.|^(?:packages|debian|team|admin|root|bugs?|info|maintainers?)@|-(?:team|maint\w*|devel|bugs?)@|^pkg-")
+_SHARED = re.compile(
+    r"@lists\.|^(?:packages|debian|team|admin|root|bugs?|info|maintainers?)@|-(?:team|maint\w*|devel|bugs?)@|^pkg-"
+)
 
 
 def is_own_address(email: str) -> bool:

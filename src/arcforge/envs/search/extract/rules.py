@@ -15,7 +15,9 @@ RULES_VERSION = 1
 LONGEST_VALUE = 60
 MOST_LINKS = 60
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
-_PEOPLE_FIELDS = frozenset("author authors maintainer maintainers editor shepherd bdfl-delegate sponsor delegate".split())
+_PEOPLE_FIELDS = frozenset(
+    "author authors maintainer maintainers editor shepherd bdfl-delegate sponsor delegate".split()
+)
 
 
 def extract(page: Page) -> Extraction:

@@ -14,7 +14,9 @@ _NOTES = (
     ("deprecated_in", re.compile(r"Deprecated since version (\d+(?:\.\d+)+)")),
 )
 _STANDARD = re.compile(r"(?:PEP|RFC) \d+")
-_CREDIT = re.compile(rf"(?:Contributed|Implemented|Written|Patch|Suggested)[\w\s]{{0,20}} by ({PERSON}(?:(?:, and |, | and ){PERSON})*)")
+_CREDIT = re.compile(
+    rf"(?:Contributed|Implemented|Written|Patch|Suggested)[\w\s]{{0,20}} by ({PERSON}(?:(?:, and |, | and ){PERSON})*)"
+)
 _RAISED = re.compile(r"(?:Error|Exception|Warning|Interrupt|StopIteration)$")
 _SOURCE = "Source code"
 
@@ -22,7 +24,9 @@ _SOURCE = "Source code"
 def sphinx_facts(page: Page, found: Extraction) -> None:
     """Add the facts of every term that the page defines, and the credits that its paragraphs give."""
     modules = [term for term in page.terms if term.kind == "py module" and _is_module(page, term)]
-    terms = [(t, name) for t in page.terms if (name := _name(t)) is not None and (t in modules or t.kind != "py module")]
+    terms = [
+        (t, name) for t in page.terms if (name := _name(t)) is not None and (t in modules or t.kind != "py module")
+    ]
     for term, name in terms:
         _term_facts(page, term, name, modules, found)
     _link_facts(page, terms, found)
@@ -55,7 +59,9 @@ def _term_facts(page: Page, term: Term, name: Name, modules: list[Term], found: 
         span = paragraph(page.text, term.start)
         for field in page.fields:
             if field.key == _SOURCE and len(modules) == 1:
-                found.add(name, "source_file", Name("file", field.value.split(",")[0].strip()), (field.start, field.end))
+                found.add(
+                    name, "source_file", Name("file", field.value.split(",")[0].strip()), (field.start, field.end)
+                )
         found.add(found.subject, "documents", name, span)
         return
     signature = (term.start, term.start + len(term.signature))
@@ -72,7 +78,11 @@ def _spoken(kind: str) -> str:
 
 def _innermost(terms: list[tuple[Term, Name]], at: int) -> Name | None:
     """The smallest definition, no module, around an offset."""
-    around = [(term.end - term.start, name) for term, name in terms if term.start <= at < term.end and term.kind != "py module"]
+    around = [
+        (term.end - term.start, name)
+        for term, name in terms
+        if term.start <= at < term.end and term.kind != "py module"
+    ]
     return min(around, key=lambda pair: pair[0])[1] if around else None
 
 
@@ -85,13 +95,20 @@ def _link_facts(page: Page, terms: list[tuple[Term, Name]], found: Extraction) -
         if _STANDARD.fullmatch(link.text):
             found.add(name, "specified_by", Name("PEP", link.text), span)
         elif (target := target_of(link)) is not None:
-            raised = target.kind == "Python name" and _RAISED.search(target.text) and "raise" in page.text[span[0] : span[1]]
+            raised = (
+                target.kind == "Python name" and _RAISED.search(target.text) and "raise" in page.text[span[0] : span[1]]
+            )
             found.add(name, "raises" if raised else "refers_to", target, span)
     for relation, pattern in _NOTES:
         for match in pattern.finditer(page.text):
             if (name := _innermost(terms, match.start())) is not None:
                 language = "Python" if name.kind != "variable" or name.text.startswith("PYTHON") else ""
-                found.add(name, relation, Name("version", f"{language} {match[1]}".strip()), paragraph(page.text, match.start()))
+                found.add(
+                    name,
+                    relation,
+                    Name("version", f"{language} {match[1]}".strip()),
+                    paragraph(page.text, match.start()),
+                )
 
 
 def target_of(link: Link) -> Name | None:
@@ -115,7 +132,9 @@ def _credits(page: Page, found: Extraction) -> None:
         match = _CREDIT.search(page.text, start, end)
         if match is None:
             continue
-        linked = next((t for link in page.links if start <= link.start < match.start() and (t := target_of(link))), None)
+        linked = next(
+            (t for link in page.links if start <= link.start < match.start() and (t := target_of(link))), None
+        )
         if linked is None:
             continue
         for person in re.split(r",? and |, ", match[1]):

@@ -99,7 +99,9 @@ def _write_nodes(db: sqlite3.Connection, groups: list[list[str]]) -> None:
     owned = {node for (node,) in db.execute("select p.subject from pages p join affected a on a.node = p.subject")}
     joined = set()
     for column in ("node", "other"):
-        joined |= {n for (n,) in db.execute(f"select distinct a.node from affected a join aliases x on x.{column} = a.node")}
+        joined |= {
+            n for (n,) in db.execute(f"select distinct a.node from affected a join aliases x on x.{column} = a.node")
+        }
     db.execute("delete from nodes where node in (select node from affected)")
     for group in groups:
         live = [node for node in group if node in texts or node in owned or node in joined]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,11 +18,14 @@ EVERY = 500
 
 
 class Update(Value):
-    """What one call did. left_out: pages that cannot be read or say next to nothing, by reason, of this call."""
+    """What one call did. left_out: pages that cannot be read or say next to nothing, by reason, of this call.
+    unread: pages that were left for a later call.
+    """
 
     listed: int
     read: int
     unchanged: int
+    unread: int
     removed: int
     redirects: int
     left_out: dict[str, int]
@@ -32,21 +37,27 @@ def update(
     folders: Sequence[Path],
     skip: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    seconds: float = math.inf,
 ) -> Update:
     """Bring the graph to the state of the folders. Can be stopped at any moment and called again.
+
+    seconds: after so much time no further page is read, and the graph is one of the pages read until then.
 
     Pages of equal content are one page, under the first of their ids; the others are redirects to it.
     """
     listing = list_folders(folders, skip)
     known = store.digests()
     pages, redirects = _originals(listing)
-    read_count = unchanged = 0
+    read_count = unchanged = unread = 0
+    deadline = time.monotonic() + seconds
     left_out: dict[str, int] = {}
     for page_id in sorted(set(known) - set(pages)):
         store.remove(page_id)
     for done, (page_id, digest) in enumerate(pages.items()):
         if known.get(page_id) == digest:
             unchanged += 1
+        elif time.monotonic() >= deadline:
+            unread += 1
         elif reason := _take(store, page_id, listing.paths[page_id], digest):
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
@@ -55,7 +66,7 @@ def update(
             progress(done, len(pages))
     store.put_redirects(_redirect_rows(redirects))
     return Update(
-        listed=len(listing.paths), read=read_count, unchanged=unchanged, removed=len(set(known) - set(pages)),
+        listed=len(listing.paths), read=read_count, unchanged=unchanged, unread=unread, removed=len(set(known) - set(pages)),
         redirects=len(redirects), left_out=left_out, names_aligned=consolidate(store),
     )  # fmt: skip
 

@@ -91,7 +91,8 @@ class GraphStore:
             there = set(self.db.execute("select page, node, other from aliases where reason = ?", (REDIRECT,)))
             for page, node, other in sorted(there - wanted):
                 self.db.execute(
-                    "delete from aliases where page = ? and node = ? and other = ? and reason = ?", (page, node, other, REDIRECT)
+                    "delete from aliases where page = ? and node = ? and other = ? and reason = ?",
+                    (page, node, other, REDIRECT),
                 )
                 self._mark(node, other)
             for page, node, other in sorted(wanted - there):

@@ -25,7 +25,8 @@ _SUFFIXES: dict[str, Form] = {
 }  # fmt: skip
 _MANUAL = re.compile(r"(?P<name>.+)\.(?P<section>\d[a-z]{0,8})")
 _PLAIN = re.compile(
-    r"(?:copyright|readme|news|authors|thanks|credits|todo|faq|bugs|changes|changelog|history)(?:\.debian)?", re.IGNORECASE
+    r"(?:copyright|readme|news|authors|thanks|credits|todo|faq|bugs|changes|changelog|history)(?:\.debian)?",
+    re.IGNORECASE,
 )
 
 

@@ -180,7 +180,7 @@ class _Reader(HTMLParser):
 
     def _block(self) -> None:
         """End a paragraph. Inside a table row, a heading or a term a block is only a space."""
-        if self._row is not None and self._row.cells or self._heading or self._term is not None:
+        if (self._row is not None and self._row.cells) or self._heading or self._term is not None:
             self._page.inline(" ")
             return
         key, self._key = self._key, ""

@@ -24,7 +24,7 @@ _KEYS = ("date", "source", "manual")
 
 def redirect_of(text: str) -> str:
     """The file that a page of nothing but `.so FILE` stands for; empty for a page of its own."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((".\\\"", "'\\\""))]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(('.\\"', "'\\\""))]
     match = _INCLUDED.fullmatch(lines[0].strip()) if len(lines) == 1 else None
     return match[1] if match else ""
 

@@ -125,7 +125,9 @@ class _Reader:
         if _ITEM.match(line):
             self._end_paragraph()
         self._paragraph.append(line)
-        literal = self._form == "rst" and line.rstrip().endswith("::") and not (lines[at + 1 : at + 2] or ["x"])[0].strip()
+        literal = (
+            self._form == "rst" and line.rstrip().endswith("::") and not (lines[at + 1 : at + 2] or ["x"])[0].strip()
+        )
         if literal:
             self._end_paragraph()
             indent = len(line) - len(line.lstrip())
@@ -134,18 +136,28 @@ class _Reader:
 
     def _heading(self, lines: list[str], at: int) -> int:
         """How many lines the heading at `at` takes; 0 when there is none."""
-        line, following = lines[at], (lines[at + 1 : at + 3] + ["", ""])[:2]
+        line, following = lines[at], ([*lines[at + 1 : at + 3], "", ""])[:2]
         if self._form == "md" and (match := _HASHES.fullmatch(line)):
             self._add_heading(len(match[1]), match[2])
             return 1
-        if self._form == "rst" and _ADORNMENT.fullmatch(line) and following[0].strip() and following[1].rstrip() == line.rstrip():
+        if (
+            self._form == "rst"
+            and _ADORNMENT.fullmatch(line)
+            and following[0].strip()
+            and following[1].rstrip() == line.rstrip()
+        ):
             self._add_heading(self._level("over" + line[0]), following[0])
             return 3
         underlined = not self._paragraph and _ADORNMENT.fullmatch(following[0]) and line[0] != " "
         if underlined and not _ADORNMENT.fullmatch(line) and len(following[0].rstrip()) >= len(line.rstrip()) - 2:
             self._add_heading(self._level(following[0][0]), line)
             return 2
-        if self._form == "txt" and not self._paragraph and _SHOUTED.fullmatch(line) and not following[0].startswith(line[:1]):
+        if (
+            self._form == "txt"
+            and not self._paragraph
+            and _SHOUTED.fullmatch(line)
+            and not following[0].startswith(line[:1])
+        ):
             self._add_heading(2, line)
             return 1
         return 0

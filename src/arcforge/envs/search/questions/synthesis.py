@@ -178,7 +178,10 @@ class Synthesis:
         answer = self.graph.text(chain[-1])
         text = word(pattern)
         named = [self.graph.text(entity) for entity in chain]
-        if any(name.casefold() in text.casefold() for name in named if len(name) > 3) or answer.casefold() in text.casefold():
+        if (
+            any(name.casefold() in text.casefold() for name in named if len(name) > 3)
+            or answer.casefold() in text.casefold()
+        ):
             return self._fail("the text names the chain")
         evidence = self._evidence(chain, pattern)
         if len({item.page for item in evidence if not item.is_clue}) < 2:

@@ -1,0 +1,84 @@
+"""BM25 over the pages of a graph, by the library bm25s."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from arcforge.envs.search.graph.store import GraphStore
+
+_WORD = re.compile(r"\w\w+")
+SNIPPET_CHARS = 240
+
+
+@dataclass(frozen=True)
+class Hit:
+    page: str
+    title: str
+    snippet: str
+    score: float
+
+
+class PageIndex:
+    """All pages that are in the store when it is made, in memory. The texts themselves stay in the store."""
+
+    def __init__(self, store: GraphStore) -> None:
+        import bm25s  # seconds to import; the family is imported by everything that lists families
+
+        self._store = store
+        self.pages: list[str] = []
+        self._titles: list[str] = []
+        self._vocabulary: dict[str, int] = {}
+        ids = [self._add(page, title, text) for page, _, title, text in store.pages()]
+        self._bm25 = bm25s.BM25()
+        self._bm25.index((ids, self._vocabulary), show_progress=False)
+
+    def _add(self, page: str, title: str, text: str) -> np.ndarray:
+        self.pages.append(page)
+        self._titles.append(title)
+        known = self._vocabulary
+        # What a page is called says more than one word of its text; a Debian file names its package only by its folder.
+        words = words_of(f"{page} {title} {page} {title} {text}")
+        return np.fromiter((known.setdefault(word, len(known)) for word in words), dtype=np.int32, count=len(words))
+
+    def search(self, query: str, limit: int = 5) -> list[Hit]:
+        """The best pages for the words of the query, best first; pages with none of them are no hits."""
+        words = [word for word in words_of(query) if word in self._vocabulary]
+        if not words:
+            return []
+        scores = self._bm25.get_scores(words)
+        best = np.argsort(-scores, kind="stable")[:limit]
+        return [self._hit(int(at), float(scores[at]), words) for at in best if scores[at] > 0]
+
+    def pages_with(self, words: Sequence[str]) -> set[str]:
+        """Pages that have every one of the words."""
+        found: set[int] | None = None
+        for word in set(words):
+            at = self._vocabulary.get(word)
+            if at is None:
+                return set()
+            stored = self._bm25.scores
+            here = set(stored["indices"][stored["indptr"][at] : stored["indptr"][at + 1]].tolist())
+            found = here if found is None else found & here
+        return {self.pages[at] for at in found or ()}
+
+    def _hit(self, at: int, score: float, words: Sequence[str]) -> Hit:
+        return Hit(self.pages[at], self._titles[at], snippet(self._store.text(self.pages[at]), words), score)
+
+
+def words_of(text: str) -> list[str]:
+    """Runs of at least two letters, digits and underscores, case folded."""
+    return _WORD.findall(text.casefold())
+
+
+def snippet(text: str, words: Sequence[str]) -> str:
+    """The paragraph around the word that occurs first among the rarest ones; the beginning when none occurs."""
+    folded = text.lower()
+    places = [(folded.count(word), folded.find(word)) for word in set(words)]
+    at = min((place for place in places if place[0]), default=(0, 0))[1]
+    start = text.rfind("\n\n", 0, at) + 2 if "\n\n" in text[:at] else 0
+    line = " ".join(text[max(start, at - SNIPPET_CHARS // 2) :][:SNIPPET_CHARS].split())
+    return f"{line}..." if len(text) > SNIPPET_CHARS else line

@@ -1,0 +1,173 @@
+"""The three filters of GLM-5's search data (report, section 4.2.3), and the account of what each of them rejected.
+
+(a) closed book: right without tools in one of several tries. (b) few steps: solved by a short run with the tools, or the
+answer stands on the pages that the question's own words find. (c) verification, in `verification.py`. A filter that needs
+a completer and has none is "not run", never passed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from arcforge.agents.loop import run_agent
+from arcforge.agents.policies import KeepAll
+from arcforge.core.errors import BoundaryError
+from arcforge.core.messages import Message, Sampling, Thinking, Value
+from arcforge.core.protocols import Completer, CompletionRequest
+from arcforge.envs.search.grading import is_right
+from arcforge.envs.search.graph.store import GraphStore
+from arcforge.envs.search.index import PageIndex
+from arcforge.envs.search.questions.question import Question
+from arcforge.envs.search.questions.verification import Verification, fits_prompt, read_fits
+from arcforge.envs.search.solver import KeywordSolver
+from arcforge.envs.search.task import SearchTask
+from arcforge.envs.search.tools import SearchTools
+
+TRIES = 8
+FEW_STEPS = 8
+TOP_PAGES = 3
+CLOSED_BOOK, KEYWORDS, AGENT, VERIFIED, SECOND_OPINION = (
+    "closed book",
+    "keywords",
+    "few steps",
+    "verification",
+    "verifier",
+)
+PASSED, NOT_RUN = "passed", "not run"
+_ASK = "Answer from memory, in one line, with the short answer and nothing else.\n\n"
+
+
+class Outcome(Value):
+    """outcomes: filter to "passed", "not run", "failed: ..." (its machinery broke) or the reason of the rejection.
+
+    candidates: the answers that short runs gave.
+    """
+
+    question_id: str
+    outcomes: dict[str, str]
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def survives(self) -> bool:
+        """Nothing rejected it and nothing broke; filters that were not run say nothing."""
+        return all(told in (PASSED, NOT_RUN) for told in self.outcomes.values())
+
+
+class Filters:
+    """reasoner: answers without tools, for (a). agent: works with the tools, for (b) beside the keyword solver.
+
+    verifier: reads the evidence for (c), beside the rules. Each may be None. A question stops at the first rejection.
+    """
+
+    def __init__(
+        self,
+        store: GraphStore,
+        index: PageIndex,
+        verification: Verification,
+        reasoner: Completer | None = None,
+        agent: Completer | None = None,
+        verifier: Completer | None = None,
+    ) -> None:
+        self._store, self._index, self._verification = store, index, verification
+        self._reasoner, self._agent, self._verifier = reasoner, agent, verifier
+        self._tools = SearchTools(store, index)
+
+    async def run(self, question: Question) -> Outcome:
+        outcomes: dict[str, str] = {}
+        candidates: list[str] = []
+        for name, judge in (
+            (CLOSED_BOOK, self._closed_book), (KEYWORDS, self._keywords), (AGENT, self._few_steps),
+            (VERIFIED, self._verify), (SECOND_OPINION, self._ask_verifier),
+        ):  # fmt: skip
+            try:
+                outcomes[name] = await judge(question, candidates)
+            except BoundaryError as error:
+                outcomes[name] = f"failed: {error}"
+            if outcomes[name] not in (PASSED, NOT_RUN):
+                break
+        return Outcome(question_id=question.question_id, outcomes=outcomes, candidates=tuple(candidates))
+
+    async def _closed_book(self, question: Question, candidates: list[str]) -> str:
+        if self._reasoner is None:
+            return NOT_RUN
+        for seed in range(TRIES):
+            request = CompletionRequest(
+                messages=(Message(role="user", content=_ASK + question.text),),
+                sampling=Sampling(max_tokens=2048, seed=seed),
+            )
+            completion = await self._reasoner.complete(request)
+            if is_right(completion.message.content, (question.answer, *question.aliases)):
+                return "right without tools"
+        return PASSED
+
+    async def _keywords(self, question: Question, candidates: list[str]) -> str:
+        for hit in self._index.search(question.text, TOP_PAGES):
+            if any(names(self._store.text(hit.page), answer) for answer in (question.answer, *question.aliases)):
+                return f"the answer is on one of the {TOP_PAGES} best pages"
+        return await self._attempt(question, KeywordSolver(), candidates, "guessed by keywords")
+
+    async def _few_steps(self, question: Question, candidates: list[str]) -> str:
+        if self._agent is None:
+            return NOT_RUN
+        return await self._attempt(question, self._agent, candidates, f"solved in {FEW_STEPS} turns")
+
+    async def _attempt(self, question: Question, completer: Completer, candidates: list[str], reason: str) -> str:
+        task = SearchTask(question, self._tools, max_turns=FEW_STEPS)
+        episode = await task.open()
+        run = await run_agent(
+            task, episode, completer, KeepAll(), Sampling(temperature=0.0), session=question.question_id
+        )
+        verdict = await episode.grade(run.messages)
+        if verdict.details.get("given"):
+            candidates.append(verdict.details["given"])
+        return reason if verdict.reward == 1.0 else PASSED
+
+    async def _verify(self, question: Question, candidates: list[str]) -> str:
+        return self._verification.problem(question) or PASSED
+
+    async def _ask_verifier(self, question: Question, candidates: list[str]) -> str:
+        """Whether the evidence bears the answer out, and bears out none of the other candidates."""
+        if self._verifier is None:
+            return NOT_RUN
+        if not await self._fits(self._verifier, question, question.answer):
+            return "the verifier does not find the answer borne out"
+        rights = (question.answer, *question.aliases)
+        for candidate in candidates:
+            if not is_right(candidate, rights) and await self._fits(self._verifier, question, candidate):
+                return "the verifier finds another candidate borne out"
+        return PASSED
+
+    async def _fits(self, verifier: Completer, question: Question, candidate: str) -> bool:
+        request = CompletionRequest(
+            messages=(Message(role="user", content=fits_prompt(question, candidate)),),
+            thinking=Thinking(enabled=False),
+            sampling=Sampling(max_tokens=64, temperature=0.0),
+        )
+        completion = await verifier.complete(request)
+        return read_fits(completion.message.content)
+
+
+def names(text: str, answer: str) -> bool:
+    """The text has the answer as whole words, whatever the case."""
+    if answer.lower() not in text.lower():
+        return False
+    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def account(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    """Filter to outcome to count. A question that an earlier filter rejected is not among the later ones."""
+    found: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        for name, told in outcome.outcomes.items():
+            found.setdefault(name, Counter())[told.partition(":")[0] if told.startswith("failed") else told] += 1
+    return {name: dict(counts.most_common()) for name, counts in found.items()}
+
+
+def table(counts: dict[str, dict[str, int]]) -> str:
+    """Markdown: a line per filter and outcome."""
+    lines = ["| filter | outcome | questions |", "|---|---|---:|"]
+    for name, by_outcome in counts.items():
+        lines += [f"| {name} | {told} | {count:,} |" for told, count in by_outcome.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""A question as a task: an agent searches, opens and finds, and answers in its last message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
+from arcforge.core.protocols import Scorer, Verdict
+from arcforge.envs.search.grading import AnswerScorer
+from arcforge.envs.search.questions.question import Question
+from arcforge.envs.search.tools import TOOLS, SearchTools
+
+SYSTEM = """You answer a question from a collection of pages. Look for what you need with the tools: the answer takes several
+steps and several pages. When you are sure, answer without a tool call, in this form:
+Explanation: one or two sentences
+Exact Answer: the short answer and nothing else
+Confidence: a percentage"""
+MAX_TURNS, MAX_TOKENS = 40, 2048
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """Implements core.tasks.Task. Its domain is the kind of the answer."""
+
+    question: Question
+    search_tools: SearchTools
+    scorer: Scorer = field(default_factory=AnswerScorer)
+    family: str = "search"
+    tools: tuple[ToolSpec, ...] = TOOLS
+    thinking: Thinking = field(default_factory=Thinking)
+    max_turns: int = MAX_TURNS
+    max_tokens: int = MAX_TOKENS
+
+    @property
+    def task_id(self) -> str:
+        return f"search/{self.question.question_id}"
+
+    @property
+    def domain(self) -> str:
+        return self.question.kind
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return (Message(role="system", content=SYSTEM), Message(role="user", content=self.question.text))
+
+    async def open(self) -> SearchEpisode:
+        return SearchEpisode(self)
+
+
+class SearchEpisode:
+    """Implements core.tasks.Episode. The pages are shared and only read; `calls` counts the tool calls."""
+
+    def __init__(self, task: SearchTask) -> None:
+        self._task = task
+        self.done = False
+        self.calls = 0
+
+    async def call(self, call: ToolCall) -> str:
+        self.calls += 1
+        return self._task.search_tools.call(call)
+
+    async def grade(self, messages: Sequence[Message]) -> Verdict:
+        """A conversation that ends without an answer (in a tool call, or its result) earns 0."""
+        self.done = True
+        last = messages[-1] if messages else None
+        if last is None or last.role != "assistant" or last.tool_calls:
+            return Verdict(reward=0.0, details={"given": "", "note": "no answer was given"})
+        question = self._task.question
+        reference = {"question": question.text, "answer": question.answer, "aliases": question.aliases}
+        verdict = await self._task.scorer.score(messages, reference)
+        return verdict.model_copy(update={"details": {**verdict.details, "tool_calls": self.calls}})
+
+    async def close(self) -> None:
+        self.done = True

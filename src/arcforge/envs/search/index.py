@@ -46,12 +46,25 @@ class PageIndex:
 
     def search(self, query: str, limit: int = 5) -> list[Hit]:
         """The best pages for the words of the query, best first; pages with none of them are no hits."""
+        words = sorted(set(words_of(query)) & self._vocabulary.keys(), key=lambda word: (self._pages_of(word), word))
+        return [self._hit(at, score, words) for at, score in self._best(query, limit)]
+
+    def best_pages(self, query: str, limit: int) -> list[str]:
+        """Ids of what `search` gives."""
+        return [self.pages[at] for at, _ in self._best(query, limit)]
+
+    def _best(self, query: str, limit: int) -> list[tuple[int, float]]:
         words = [word for word in words_of(query) if word in self._vocabulary]
         if not words:
             return []
         scores = self._bm25.get_scores(words)
         best = np.argsort(-scores, kind="stable")[:limit]
-        return [self._hit(int(at), float(scores[at]), words) for at in best if scores[at] > 0]
+        return [(int(at), float(scores[at])) for at in best if scores[at] > 0]
+
+    def _pages_of(self, word: str) -> int:
+        """How many pages have the word."""
+        at, starts = self._vocabulary[word], self._bm25.scores["indptr"]
+        return int(starts[at + 1] - starts[at])
 
     def pages_with(self, words: Sequence[str]) -> set[str]:
         """Pages that have every one of the words."""
@@ -75,10 +88,9 @@ def words_of(text: str) -> list[str]:
 
 
 def snippet(text: str, words: Sequence[str]) -> str:
-    """The paragraph around the word that occurs first among the rarest ones; the beginning when none occurs."""
+    """Where the first of the words (the rarest one) that is in the text stands; the beginning when none is."""
     folded = text.lower()
-    places = [(folded.count(word), folded.find(word)) for word in set(words)]
-    at = min((place for place in places if place[0]), default=(0, 0))[1]
+    at = next((place for word in words if (place := folded.find(word)) >= 0), 0)
     start = text.rfind("\n\n", 0, at) + 2 if "\n\n" in text[:at] else 0
     line = " ".join(text[max(start, at - SNIPPET_CHARS // 2) :][:SNIPPET_CHARS].split())
     return f"{line}..." if len(text) > SNIPPET_CHARS else line

@@ -103,8 +103,8 @@ class Filters:
         return PASSED
 
     async def _keywords(self, question: Question, candidates: list[str]) -> str:
-        for hit in self._index.search(question.text, TOP_PAGES):
-            if any(names(self._store.text(hit.page), answer) for answer in (question.answer, *question.aliases)):
+        for page in self._index.best_pages(question.text, TOP_PAGES):
+            if any(names(self._store.text(page), answer) for answer in (question.answer, *question.aliases)):
                 return f"the answer is on one of the {TOP_PAGES} best pages"
         return await self._attempt(question, KeywordSolver(), candidates, "guessed by keywords")
 

@@ -23,7 +23,7 @@ FEWEST_WORDS = 20
 _SUFFIXES: dict[str, Form] = {
     ".html": "html", ".htm": "html", ".xhtml": "html", ".rst": "rst", ".md": "md", ".markdown": "md", ".txt": "txt",
 }  # fmt: skip
-_MANUAL = re.compile(r"(?P<name>.+)\.(?P<section>\d[a-z]{0,8})")
+_MANUAL = re.compile(r"(?P<name>.+(?<!\.so))\.(?P<section>\d[a-z]{0,8})")
 _PLAIN = re.compile(
     r"(?:copyright|readme|news|authors|thanks|credits|todo|faq|bugs|changes|changelog|history)(?:\.debian)?",
     re.IGNORECASE,

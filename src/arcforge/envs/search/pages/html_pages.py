@@ -6,6 +6,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -71,7 +72,7 @@ class _Reader(HTMLParser):
         self._block()
         while self._lists:
             self._close_terms(self._lists.pop())
-        self._page.title = self._page.title or " ".join(title.split())
+        self._page.title = self._page.title or " ".join(unescape(title).split())
         return self._page.build()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

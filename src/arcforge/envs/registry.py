@@ -24,6 +24,7 @@ from arcforge.envs.reason.family import ReasonFamily
 from arcforge.envs.recall.family import RecallFamily
 from arcforge.envs.science.family import ScienceFamily
 from arcforge.envs.selected import SelectedFamily, read_selection
+from arcforge.envs.slides.family import SlidesFamily
 from arcforge.envs.swe.family import SweFamily
 from arcforge.envs.tool_integrated import SUFFIX, ToolIntegratedFamily
 
@@ -35,6 +36,7 @@ FAMILIES: dict[str, Callable[[int], Family]] = {
     "math": MathFamily,
     "science": ScienceFamily,
     "code": CodeFamily,
+    "slides": SlidesFamily,
 }
 LEVELLED: dict[str, type[MathFamily | ScienceFamily | CodeFamily]] = {
     "math": MathFamily,

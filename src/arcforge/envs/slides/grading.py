@@ -1,0 +1,105 @@
+"""A written deck against its brief: every slide rendered, scored at the three levels, and read for what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from arcforge.core.messages import Value
+from arcforge.envs.slides import markup
+from arcforge.envs.slides.briefs import Brief, SlideBrief
+from arcforge.envs.slides.browser import Renderer
+from arcforge.envs.slides.content import Content, content, visible_text
+from arcforge.envs.slides.pixel_checks import ALIKE, difference, fingerprint
+from arcforge.envs.slides.rendering import Rendering
+from arcforge.envs.slides.score import PageScore, page_score, unreadable
+
+SAME_WORDS = 0.8
+
+
+class SlideScore(Value):
+    """One slide: how it looks, what it says, and whether an earlier slide of the deck is the same."""
+
+    page: PageScore
+    content: Content
+    duplicate: bool = False
+
+    @property
+    def score(self) -> float:
+        return 0.0 if self.duplicate else self.page.quality * self.content.share
+
+    def details(self) -> dict[str, Any]:
+        """What was lost, as JSON data."""
+        return {
+            "score": round(self.score, 4),
+            "quality": round(self.page.quality, 4),
+            "content": round(self.content.share, 4),
+            "duplicate": self.duplicate,
+            "missing": list(self.content.missing),
+            "checks": {check.name: check.score for check in self.page.checks if check.score < 1},
+        }
+
+
+class DeckScore(Value):
+    """The deck. reward: the mean of the slides' scores; a slide that was not written has 0."""
+
+    slides: tuple[SlideScore, ...]
+
+    @property
+    def reward(self) -> float:
+        return sum(slide.score for slide in self.slides) / len(self.slides)
+
+
+async def grade_deck(renderer: Renderer, brief: Brief, written: Mapping[int, str]) -> DeckScore:
+    """Grade slides by number from 1. Raises VerifierError when the browser fails, UserError where there is none."""
+    files = {name: text.encode() for name, text in brief.files.items()}
+    scores: list[SlideScore] = []
+    looks: list[tuple[Rendering, str] | None] = []
+    for number, slide in enumerate(brief.slides, 1):
+        score, look = await _grade_slide(renderer, slide, written.get(number), files)
+        scores.append(score)
+        looks.append(look)
+    for again in duplicates(looks):
+        scores[again] = scores[again].model_copy(update={"duplicate": True})
+    return DeckScore(slides=tuple(scores))
+
+
+async def _grade_slide(
+    renderer: Renderer, slide: SlideBrief, html: str | None, files: Mapping[str, bytes]
+) -> tuple[SlideScore, tuple[Rendering, str] | None]:
+    """(score, (rendering, visible text) where there is one)."""
+    nothing = Content(share=0.0, missing=("everything",))
+    if html is None:
+        return SlideScore(page=unreadable("not written"), content=nothing), None
+    try:
+        tree = markup.parse(html)
+    except markup.Unreadable as reason:
+        return SlideScore(page=unreadable(str(reason)), content=nothing), None
+    rendering = await renderer.render(html, files)
+    pixels = rendering.pixels()
+    page = page_score(tree, rendering, files, slide.kind == "title")
+    return SlideScore(page=page, content=content(slide, rendering, pixels)), (
+        rendering,
+        visible_text(rendering, pixels),
+    )
+
+
+def duplicates(looks: Sequence[tuple[Rendering, str] | None]) -> list[int]:
+    """Positions of slides that look like an earlier one and say nearly the same, or say exactly the same."""
+    prints = [fingerprint(look[0].pixels()) if look else None for look in looks]
+    found = set()
+    for one, other in combinations(range(len(looks)), 2):
+        first, second = looks[one], looks[other]
+        if first is None or second is None:
+            continue
+        alike = difference(prints[one], prints[other]) <= ALIKE and shared_words(first[1], second[1]) >= SAME_WORDS  # type: ignore[arg-type]
+        if alike or (first[1] and first[1] == second[1]):
+            found.add(other)
+    return sorted(found)
+
+
+def shared_words(one: str, other: str) -> float:
+    """Jaccard similarity of the sets of words; 1 for two texts without any."""
+    first, second = set(one.split()), set(other.split())
+    return len(first & second) / len(first | second) if first | second else 1.0

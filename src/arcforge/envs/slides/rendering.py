@@ -1,0 +1,146 @@
+"""What a browser tells about a rendered slide: plain values, in CSS pixels, with the origin at the page's top left."""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+
+from arcforge.core.messages import Value
+
+WIDTH, HEIGHT = 1280, 720
+"""The canvas: strictly 16:9 (GLM-5 report, section 4.2.5)."""
+
+
+class Rect(NamedTuple):
+    """An axis-aligned rectangle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+    def meet(self, other: Rect) -> Rect:
+        """The common part, of width or height 0 when there is none."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        return Rect(x, y, max(0.0, min(self.right, other.right) - x), max(0.0, min(self.bottom, other.bottom) - y))
+
+
+CANVAS = Rect(0, 0, WIDTH, HEIGHT)
+
+
+def union(rects: list[Rect]) -> Rect:
+    """The smallest rectangle around all of them; all zeros for none."""
+    if not rects:
+        return Rect(0, 0, 0, 0)
+    x, y = min(r.x for r in rects), min(r.y for r in rects)
+    return Rect(x, y, max(r.right for r in rects) - x, max(r.bottom for r in rects) - y)
+
+
+class Text(Value):
+    """One run of text. `rects` are its lines.
+
+    size: the font size after all transforms. opacity: of the colour and of all ancestors. visible: the share of sampled points
+    at which nothing opaque lies over it. clipped: the share of its area that an ancestor's overflow cuts off. card: the
+    box of the nearest ancestor that paints something, the page aside. block: number of its block-level element.
+    """
+
+    text: str
+    element: str
+    tag: str
+    block: int
+    rects: tuple[Rect, ...]
+    size: float
+    weight: float
+    family: str
+    opacity: float
+    visible: float
+    clipped: float
+    card: Rect | None
+
+    @property
+    def box(self) -> Rect:
+        return union(list(self.rects))
+
+
+class Box(Value):
+    """An element that paints something. has_text: some text lies inside it in the document."""
+
+    element: str
+    tag: str
+    rect: Rect
+    has_text: bool
+    opacity: float
+
+
+class Image(Value):
+    """An `img` element. natural: the picture's own size, zeros when it could not be loaded."""
+
+    element: str
+    source: str
+    rect: Rect
+    natural: tuple[float, float]
+    fit: str
+
+
+class Placed(Value):
+    """Something that has to lie inside the canvas."""
+
+    element: str
+    rect: Rect
+
+
+class Page(Value):
+    """The slide as it is written."""
+
+    texts: tuple[Text, ...]
+    boxes: tuple[Box, ...]
+    images: tuple[Image, ...]
+    body: Rect
+    elements: int
+
+
+class Unfolded(Value):
+    """The slide with nothing cut off (`content`, `body`), and with nothing stretched either (`natural`: its leaves)."""
+
+    content: tuple[Placed, ...]
+    body: Rect
+    natural: tuple[Rect, ...]
+
+
+class Rendering(Value):
+    """One rendered slide. screenshot: a PNG of the canvas; unstretched: the same with what `Unfolded` says."""
+
+    page: Page
+    unfolded: Unfolded
+    screenshot: bytes
+    unstretched: bytes
+
+    def pixels(self) -> np.ndarray:
+        """The screenshot as uint8 [HEIGHT, WIDTH, 3]."""
+        return decode(self.screenshot)
+
+    def natural_pixels(self) -> np.ndarray:
+        """The slide as its content lies when nothing stretches, uint8 [HEIGHT, WIDTH, 3]."""
+        return decode(self.unstretched)
+
+
+def decode(picture: bytes) -> np.ndarray:
+    """A picture file as uint8 [height, width, 3]. UserError without Pillow."""
+    from arcforge.envs.slides.libraries import pillow
+
+    with pillow().open(io.BytesIO(picture)) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,0 +1,130 @@
+"""One score from the three levels, the content and the deck as a whole, with a table of every check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from arcforge.core.errors import UserError
+from arcforge.core.messages import Value
+from arcforge.envs.slides import layout_checks, markup_checks, pixel_checks
+from arcforge.envs.slides.check import Check, check
+from arcforge.envs.slides.markup import Markup
+from arcforge.envs.slides.rendering import Rendering
+
+LEVELS = {1: 0.3, 2: 0.4, 3: 0.3}
+WEIGHTS: dict[str, float] = {"page size": 3, "overflow": 3, "fill": 2, "clipped text": 2, "overlap": 2, "text size": 2,
+                             "hidden text": 2, "contrast": 2, "legibility": 2, "empty region": 2}  # fmt: skip
+GATES = frozenset({"parsable", "missing images", "duplicate images", "repetition", "concealment", "page size", "overflow", "fill", "clipped text",
+                   "hidden text", "text size", "overlap"})  # fmt: skip
+"""Checks that stand for a slide which is broken or games the others: each also multiplies the score, by 0.5 at worst."""
+
+
+class PageScore(Value):
+    """One slide's quality in [0, 1] and the checks behind it."""
+
+    quality: float
+    checks: tuple[Check, ...]
+
+    def failed(self, below: float = 0.5) -> list[Check]:
+        """The checks scored below a bound, worst first."""
+        return sorted((c for c in self.checks if c.score < below), key=lambda c: c.score)
+
+    def __getitem__(self, name: str) -> Check:
+        return next(c for c in self.checks if c.name == name)
+
+
+def markup_level(markup: Markup, files: Mapping[str, bytes]) -> list[Check]:
+    """Level 1 of one slide."""
+    return [
+        markup_checks.parsable(markup),
+        markup_checks.position(markup),
+        markup_checks.spacing(markup),
+        markup_checks.contrast(markup),
+        markup_checks.typography(markup),
+        markup_checks.saturation(markup),
+        markup_checks.missing_images(markup, files),
+        markup_checks.duplicate_images(markup, files),
+        markup_checks.repetition(markup),
+        markup_checks.concealment(markup),
+    ]
+
+
+def layout_level(rendering: Rendering, title: bool) -> list[Check]:
+    """Level 2 of one slide."""
+    return [
+        layout_checks.page_size(rendering, title),
+        layout_checks.fill(rendering, title),
+        layout_checks.overflow(rendering),
+        layout_checks.clipped_text(rendering),
+        layout_checks.hidden_text(rendering),
+        layout_checks.text_size(rendering),
+        layout_checks.overlap(rendering),
+        layout_checks.containment(rendering),
+        layout_checks.margins(rendering),
+        layout_checks.alignment(rendering),
+        layout_checks.images(rendering),
+    ]
+
+
+def pixel_level(pixels: np.ndarray, rendering: Rendering, title: bool) -> list[Check]:
+    """Level 3 of one slide. Space counts as it is or as it would be without stretching, whichever is worse."""
+    looks = [pixels] if title else [pixels, rendering.natural_pixels()]
+    space = (pixel_checks.whitespace, pixel_checks.empty_region, pixel_checks.balance)
+    return [
+        *(min((rule(look, title) for look in looks), key=lambda c: c.score) for rule in space),
+        pixel_checks.palette(pixels),
+        pixel_checks.legibility(pixels, rendering.page.texts),
+    ]
+
+
+def quality(checks: Sequence[Check], levels: Mapping[int, float] = LEVELS) -> float:
+    """The weighted mean of the levels' weighted means, times the gates. UserError for a level without a check."""
+    means = {}
+    for level in levels:
+        of_level = [(WEIGHTS.get(c.name, 1.0), c.score) for c in checks if c.level == level]
+        if not of_level:
+            raise UserError(f"level {level} has a weight but no check; leave it out of the weights")
+        means[level] = sum(w * s for w, s in of_level) / sum(w for w, _ in of_level)
+    total = sum(weight * means[level] for level, weight in levels.items()) / sum(levels.values())
+    for gate in checks:
+        total *= 0.5 + 0.5 * gate.score if gate.name in GATES else 1.0
+    return total
+
+
+def page_score(markup: Markup, rendering: Rendering, files: Mapping[str, bytes], title: bool = False) -> PageScore:
+    """All three levels of one slide. title: it may be sparse."""
+    pixels = rendering.pixels()
+    checks = [*markup_level(markup, files), *layout_level(rendering, title), *pixel_level(pixels, rendering, title)]
+    if next(c for c in checks if c.name == "parsable").score == 0:
+        return PageScore(quality=0.0, checks=tuple(checks))
+    return PageScore(quality=quality(checks), checks=tuple(checks))
+
+
+def unreadable(reason: str) -> PageScore:
+    """The score of markup that is no slide at all."""
+    return PageScore(quality=0.0, checks=(check(1, "parsable", 0, ["body"], reason),))
+
+
+def table(score: PageScore) -> str:
+    """The checks as text, one a line."""
+    lines = [
+        f"{c.level}  {c.name:<17} {c.score:4.2f}  {c.note:<34} {', '.join(c.elements)}".rstrip() for c in score.checks
+    ]
+    return "\n".join([*lines, f"quality {score.quality:.3f}"])
+
+
+def is_16_to_9(score: PageScore) -> bool:
+    """The strict 16:9 criterion: the real page is exactly 1280x720 and nothing leaves it."""
+    return all(c.score == 1.0 for c in score.checks if c.name in ("page size", "overflow", "clipped text")) and any(
+        c.name == "page size" for c in score.checks
+    )
+
+
+def compliance(decks: Sequence[Sequence[PageScore]]) -> float:
+    """The share of the slides of a set of decks that are strictly 16:9. UserError for none."""
+    pages = [page for deck in decks for page in deck]
+    if not pages:
+        raise UserError("no slides to measure 16:9 compliance of; give at least one deck")
+    return sum(map(is_16_to_9, pages)) / len(pages)

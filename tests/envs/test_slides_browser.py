@@ -1,0 +1,287 @@
+"""Slides in a real browser: honest ones score high, no known trick raises a score, and a dead browser is no score."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from slide_pages import LINES, slide
+
+from arcforge.core.errors import UserError, VerifierError
+from arcforge.envs.registry import family
+from arcforge.envs.slides.briefs import Point, SlideBrief, Table, make
+from arcforge.envs.slides.browser import Renderer, find_chromium
+from arcforge.envs.slides.content import content, has_bars
+from arcforge.envs.slides.demonstrations import write_slides
+from arcforge.envs.slides.grading import grade_deck
+from arcforge.envs.slides.layout_checks import real_size
+from arcforge.envs.slides.markup import parse
+from arcforge.envs.slides.score import compliance, is_16_to_9, page_score
+
+pytestmark = pytest.mark.browser
+
+
+class Browser:
+    """One browser on one event loop for the whole file, remembering what it rendered."""
+
+    def __init__(self):
+        self.runner, self.renderer, self.known = asyncio.Runner(), Renderer(), {}
+
+    def run(self, coroutine):
+        return self.runner.run(coroutine)
+
+    def render(self, html, **files):
+        if html not in self.known:
+            self.known[html] = self.run(self.renderer.render(html, files))
+        return self.known[html]
+
+    def score(self, html, title=False):
+        return page_score(parse(html), self.render(html), {}, title)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    pytest.importorskip("playwright")
+    try:
+        find_chromium()
+    except UserError as error:
+        pytest.skip(str(error))
+    made = Browser()
+    yield made
+    made.run(made.renderer.close())
+    made.runner.close()
+
+
+def test_an_honest_slide_scores_high(browser):
+    score = browser.score(slide())
+    assert score.quality > 0.95 and is_16_to_9(score), score
+
+
+TOO_MUCH = {
+    "hard truncation": slide(9, "body { overflow: hidden; }"),
+    "truncation inside": slide(9, "body { overflow: hidden } .row { max-height: 62px; overflow: hidden; white-space: nowrap }"),
+    "clip path": slide(9, "body { clip-path: inset(0 0 0 0); }"),
+    "ellipsis": slide(9, ".row { height: 34px; padding: 0 24px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; width: 500px }"),
+    "line clamp": slide(9, ".row { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 1; overflow: hidden; width: 600px; padding: 4px 24px }"),
+    "canvas shrinking": slide(9, "html { zoom: 0.6 } body { width: 2133px; height: 1200px }"),
+    "transform": slide(9, "body { transform: scale(0.6); transform-origin: 0 0; width: 2133px; height: 1200px }"),
+    "tiny fonts": slide(9, "body { font-size: 9px } h1 { font-size: 12px } .row { padding: 24px }"),
+    "half canvas": slide(9, "body { width: 640px; height: 360px; padding: 8px; font-size: 8px } .row { padding: 2px; margin: 2px } h1 { font-size: 12px }"),
+    "scroll bar": slide(9, "body { overflow-y: scroll; }"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", TOO_MUCH)
+def test_too_much_text_is_not_saved_by(browser, trick):
+    """The honest versions: fewer words that fit, and the same words that visibly do not."""
+    tricky = browser.score(TOO_MUCH[trick])
+    assert tricky.quality < 0.75 * browser.score(slide()).quality, tricky
+    if "truncation" in trick:
+        assert tricky.quality <= browser.score(slide(9)).quality
+
+
+TOO_LITTLE = {
+    "padding": slide(3, ".row { padding: 62px 24px }"),
+    "gap": slide(3, "body { display: flex; flex-direction: column; gap: 70px }"),
+    "space between": slide(3, "body { display: flex; flex-direction: column; justify-content: space-between }"),
+    "stretched boxes": slide(3, "body { display: flex; flex-direction: column } .row { flex: 1 }"),
+    "stretched grid": slide(3, "body { display: grid; grid-template-rows: auto 1fr 1fr 1fr }"),
+    "margins": slide(3, ".row { margin: 0 0 90px 0 }"),
+    "line height": slide(3, ".row { line-height: 110px }"),
+    "absolute footer": slide(3, body='<p style="position: absolute; top: 670px; left: 64px; margin: 0">Harbour</p>'),
+    "empty boxes": slide(3, body='<div style="height: 250px; background-color: #c9d3de"></div>'),
+    "repeated text": slide(3, body="".join(f'<p class="row">{LINES[0]}</p>' for _ in range(3))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", TOO_LITTLE)
+def test_too_little_text_is_not_saved_by(browser, trick):
+    """The honest versions: more words that fill the page, and the same words on a page that is only as high as they are."""
+    tricky, honest = browser.score(TOO_LITTLE[trick]), browser.score(slide(3, "body { height: auto }"))
+    assert tricky.quality <= honest.quality + 1e-9, (tricky, honest)
+    assert tricky.quality < 0.75 * browser.score(slide()).quality
+
+
+FACT = "Berth 7 opens on 14 August"
+BRIEF = SlideBrief(kind="points", heading="The harbour in one year", points=(Point(text=FACT, facts=("14 August",)),))
+HIDDEN = {
+    "display none": f'<p style="display: none">{FACT}</p>',
+    "opacity": f'<p style="opacity: 0.02; position: absolute; left: 700px; top: 60px; margin: 0">{FACT}</p>',
+    "colour of the page": f'<p style="color: #f4f6f8; position: absolute; left: 700px; top: 60px; margin: 0">{FACT}</p>',
+    "one pixel": f'<p style="font-size: 1px; margin: 0">{FACT}</p>',
+    "off the canvas": f'<p style="position: absolute; left: -900px; top: 60px">{FACT}</p>',
+    "below the canvas": f'<p style="position: absolute; left: 64px; top: 900px">{FACT}</p>',
+    "covered": f'<p style="position: absolute; left: 700px; top: 60px; margin: 0">{FACT}</p>'
+    '<div style="position: absolute; left: 690px; top: 50px; width: 560px; height: 50px; background-color: #f4f6f8"></div>',
+    "comment": f"<!-- {FACT} -->",
+    "attribute": f'<div title="{FACT}" data-fact="{FACT}"></div>',
+    "noscript": f'<p hidden>{FACT}</p>',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", HIDDEN)
+def test_hidden_words_do_not_count(browser, trick):
+    html = slide(6, body=HIDDEN[trick])
+    rendering = browser.render(html)
+    assert content(BRIEF, rendering, rendering.pixels()).missing == ("fact: 14 August",)
+    assert browser.score(html).quality <= browser.score(slide()).quality
+
+
+def test_words_that_can_be_seen_count(browser):
+    rendering = browser.render(slide(5, body=f'<p class="row">{FACT}</p>'))
+    assert content(BRIEF, rendering, rendering.pixels()).share == 1
+
+
+def test_real_sizes_are_told(browser):
+    """1280x1015 shown as 1280x720 and 1280x493 shown as 1280x720."""
+    tall = slide(
+        0,
+        "body { overflow: hidden }",
+        '<p style="position: absolute; top: 980px; height: 35px; margin: 0; line-height: 35px">low</p>',
+    )
+    assert real_size(browser.render(tall)) == pytest.approx((1280, 1015), abs=2)
+    assert real_size(browser.render(TOO_LITTLE["space between"]))[1] < 500
+    assert real_size(browser.render(slide())) == (1280, 720)
+
+
+def test_scripts_do_not_run_and_forge_nothing(browser):
+    forged = "<script>Element.prototype.getBoundingClientRect = () => ({x: 0, y: 0, width: 9, height: 9}); document.body.innerHTML = 'x'</script>"
+    rendering = browser.render(slide(9, body=forged))
+    assert real_size(rendering)[1] > 730 and len(rendering.page.texts) == 10
+    assert browser.score(slide(9, body=forged)).quality == 0
+
+
+def test_only_the_tasks_files_are_loaded(browser):
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'
+    pictures = "".join(
+        f'<img src="{source}" alt="">'
+        for source in ("ok.svg", "gone.svg", "http://example.com/x.png", "file:///etc/hostname")
+    )
+    rendering = browser.render(slide(1, body=pictures), **{"ok.svg": svg})
+    assert [image.natural for image in rendering.page.images] == [(40, 20), (0, 0), (0, 0), (0, 0)]
+
+
+def test_overlap_and_text_outside_its_box_are_seen(browser):
+    over = '<p style="position: absolute; left: 90px; top: 130px; margin: 0">Laid over the first row of all</p>'
+    assert browser.score(slide(body=over))["overlap"].score < 1 == browser.score(slide())["overlap"].score
+    out = '<div style="position: absolute; left: 900px; top: 40px; width: 90px; height: 40px; background-color: #ffffff; white-space: nowrap">Longer than its box</div>'
+    assert browser.score(slide(body=out))["containment"].elements == ("body>div",)
+
+
+def test_bars_have_to_be_in_proportion(browser):
+    table = Table(measure="m", unit="u", rows=(("a", 100), ("b", 250), ("c", 180)))
+
+    def bars(heights):
+        return "".join(
+            f'<div style="position: absolute; left: {900 + 80 * i}px; top: {600 - h}px; width: 60px; height: {h}px; background-color: #1f6f8b"></div>'
+            for i, h in enumerate(heights)
+        )
+
+    assert has_bars(browser.render(slide(3, body=bars((60, 150, 108)))), table)
+    assert not has_bars(browser.render(slide(3, body=bars((100, 150, 120)))), table)
+
+
+def test_demonstrations_score_high_and_a_deck_of_one_slide_does_not(browser):
+    brief = make("deck", random.Random(3))
+    slides = dict(enumerate(write_slides(brief, random.Random(3)), 1))
+    good = browser.run(grade_deck(browser.renderer, brief, slides))
+    assert good.reward > 0.95 and compliance([[s.page for s in good.slides]]) == 1, [s.details() for s in good.slides]
+    same = browser.run(grade_deck(browser.renderer, brief, dict.fromkeys(slides, slides[2])))
+    assert [s.duplicate for s in same.slides] == [False, True, True, True, True] and same.reward < 0.2
+
+
+def test_the_family_validates(browser):
+    made = family("slides", 5)
+    try:
+        browser.run(made.validate("test", 1))
+    finally:
+        browser.run(made.close())
+
+
+def test_a_killed_browser_is_an_error_and_the_next_slide_gets_a_new_one(browser):
+    async def kill_and_render():
+        renderer = Renderer()
+        try:
+            await renderer.render(slide())
+            for pid in browsers(os.getpid()) - before:
+                os.kill(pid, signal.SIGKILL)
+            with pytest.raises(VerifierError):
+                await asyncio.gather(*(renderer.render(slide()) for _ in range(3)))
+            return await renderer.render(slide())
+        finally:
+            await renderer.close()
+
+    before = browsers(os.getpid())
+    assert browser.run(kill_and_render()).page.body.height == 720
+    assert gone(lambda: browsers(os.getpid()) - before)
+
+
+def test_a_slide_that_takes_too_long_is_an_error(browser):
+    async def hurry():
+        renderer = Renderer(page_seconds=0.01)
+        try:
+            await renderer.render(slide())
+        finally:
+            await renderer.close()
+
+    with pytest.raises(VerifierError, match="could not be rendered"):
+        browser.run(hurry())
+
+
+ORPHAN = """
+import asyncio
+from arcforge.envs.slides.browser import Renderer
+async def main():
+    await Renderer().render("<!DOCTYPE html><p>x</p>")
+    print("ready", flush=True)
+    await asyncio.sleep(100)
+asyncio.run(main())
+"""
+
+
+def test_no_browser_outlives_a_killed_parent(browser):
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
+    started = browsers(parent.pid)
+    parent.kill()
+    parent.wait(10)
+    parent.stdout.close()
+    assert started and gone(lambda: {pid for pid in started if alive(pid)})
+
+
+def browsers(root):
+    """Process ids of the Chromium processes below `root`."""
+    children, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, rest = (entry / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+            except OSError:
+                continue
+            names[int(entry.name)] = name
+            children.setdefault(int(rest.split()[1]), []).append(int(entry.name))
+    below, todo = set(), [root]
+    while todo:
+        found = children.get(todo.pop(), [])
+        below.update(found)
+        todo += found
+    return {pid for pid in below if "chrom" in names[pid] or "headless" in names[pid]}
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(what, seconds=20):
+    end = time.monotonic() + seconds
+    while what() and time.monotonic() < end:
+        time.sleep(0.1)
+    return not what()

@@ -19,8 +19,8 @@ from arcforge.envs.slides.rendering import HEIGHT, WIDTH, Page, Rendering, Unfol
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--font-render-hinting=none", "--force-color-profile=srgb", "--disable-lcd-text", "--disable-gpu")
 ORIGIN = "http://slide.invalid/"
-START_SECONDS = 30.0
-PAGE_SECONDS = 30.0
+START_SECONDS = 60.0
+PAGE_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 STILL = "*, *::before, *::after { animation: none !important; transition: none !important; }"
 
@@ -56,7 +56,7 @@ class Renderer:
                     return await _render(browser, html, files or {})
             except (TimeoutError, api.Error, ValidationError) as error:
                 await self.close()
-                reason = str(error).split("\n")[0] or f"no answer in {self._page_seconds} s"
+                reason = _first_line(error) or f"no answer in {self._page_seconds:g} s"
                 raise VerifierError(f"the slide could not be rendered: {reason}") from error
 
     async def close(self) -> None:
@@ -80,8 +80,12 @@ class Renderer:
                     self._browser = await self._driver.chromium.launch(executable_path=path, args=list(FLAGS))
             except (TimeoutError, OSError, api.Error) as error:
                 await self.close()
-                raise VerifierError(f"{path} did not start: {str(error).splitlines()[:1] or 'timeout'}") from error
+                raise VerifierError(f"{path} did not start: {_first_line(error) or 'timeout'}") from error
             return self._browser
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 async def _render(browser: Any, html: str, files: Mapping[str, bytes]) -> Rendering:
@@ -100,16 +104,10 @@ async def _render(browser: Any, html: str, files: Mapping[str, bytes]) -> Render
         measure = resources.files("arcforge.envs.slides").joinpath("measure.js").read_text()
         before = await page.evaluate(measure, "before")
         after = await page.evaluate(measure, "after")
-        unstretched = await page.screenshot(type="png", animations="disabled")
     finally:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(context.close(), CLOSE_SECONDS)
-    return Rendering(
-        page=Page.model_validate(before),
-        unfolded=Unfolded.model_validate(after),
-        screenshot=screenshot,
-        unstretched=unstretched,
-    )
+    return Rendering(page=Page.model_validate(before), unfolded=Unfolded.model_validate(after), screenshot=screenshot)
 
 
 async def _answer(route: Any, html: str, files: Mapping[str, bytes]) -> None:

@@ -14,7 +14,7 @@ READABLE, SMALLEST = 14.0, 10.0  # font sizes in px: readable, and no longer tex
 HEADING = 28.0
 EDGE = 24.0  # text keeps this distance from the canvas's edges
 RHYTHM = 24.0  # blank space above and below a leaf that still belongs to it
-FILLED = 0.7  # of the height is used by a slide that is not a title
+FILLED, SPARSE = 0.7, 0.55  # of the height is used by a slide that is not a title, and by one far too empty
 SEEN = 0.67  # of the sampled points
 
 
@@ -27,7 +27,7 @@ def real_size(rendering: Rendering) -> tuple[float, float]:
     around = union([rendering.unfolded.body, *shown])
     height = around.height
     used = filled(rendering) * HEIGHT
-    return around.width, used if height <= HEIGHT + TOLERANCE and used < FILLED * HEIGHT else height
+    return around.width, used if height <= HEIGHT + TOLERANCE and used < SPARSE * HEIGHT else height
 
 
 def page_size(rendering: Rendering, title: bool) -> Check:
@@ -40,7 +40,7 @@ def page_size(rendering: Rendering, title: bool) -> Check:
     return check(
         2,
         "page size",
-        1.0 if exact else 0.5 * ramp(wrong, 0.5, 0.0),
+        1.0 if exact else 0.5 * ramp(wrong, 0.25, 0.0),
         ["body"] * (not exact),
         f"{width:.0f}x{height:.0f}",
     )
@@ -60,7 +60,7 @@ def filled(rendering: Rendering) -> float:
 def fill(rendering: Rendering, title: bool) -> Check:
     """The content itself fills the page, not paddings, gaps and stretched boxes. Title slides are free."""
     share = filled(rendering)
-    return check(2, "fill", 1.0 if title else ramp(share, 0.35, FILLED), (), f"{share:.0%} of the height")
+    return check(2, "fill", 1.0 if title else ramp(share, SPARSE, FILLED), (), f"{share:.0%} of the height")
 
 
 def overflow(rendering: Rendering) -> Check:
@@ -156,9 +156,8 @@ def images(rendering: Rendering) -> Check:
     wrong = []
     for image in rendering.page.images:
         width, height = image.natural
-        if not width or not height or image.rect.area < 16:
-            wrong.append(image.element)
-        elif image.fit == "fill" and abs(image.rect.width / image.rect.height * height / width - 1) > 0.05:
+        shown = width > 0 and height > 0 and image.rect.area >= 16
+        if not shown or (image.fit == "fill" and abs(image.rect.width / image.rect.height * height / width - 1) > 0.05):
             wrong.append(image.element)
     return check(2, "images", 1 - len(wrong) / max(1, len(rendering.page.images)), wrong)
 

@@ -165,7 +165,7 @@
   const natural = () => {
     const pinned = graphics(), inside = (e) => pinned.some((p) => p !== e && p.contains(e));
     const sizes = all.map((e) => [e, e.getBoundingClientRect(), e.offsetTop, e.offsetLeft]);
-    const kinds = new Map(all.map((e) => { const s = style(e); return [e, { display: s.display, position: s.position, values: ["padding-top", "padding-bottom", "margin-top", "margin-bottom", "row-gap"].map((p) => [p, parseFloat(s.getPropertyValue(p)) || 0]) }]; }));
+    const kinds = new Map(all.map((e) => { const s = style(e); return [e, { display: s.display, position: s.position, size: parseFloat(s.fontSize), values: ["padding-top", "padding-bottom", "margin-top", "margin-bottom", "row-gap", "line-height"].map((p) => [p, parseFloat(s.getPropertyValue(p))]) }]; }));
     for (const [e, r, top, left] of sizes) {
       const kind = kinds.get(e);
       if (e.ownerSVGElement || inside(e) || kind.display === "inline" || kind.display === "contents" || kind.display === "none") continue;
@@ -175,8 +175,8 @@
       if (pinned.includes(e)) { force(e, "height", r.height + "px"); continue; }
       force(e, "min-height", "0"); force(e, "aspect-ratio", "auto");
       if (tag(e) !== "svg") force(e, "height", "auto"); else force(e, "height", r.height + "px");
-      const most = { "padding-top": 64, "padding-bottom": 64, "margin-top": 48, "margin-bottom": 48, "row-gap": 32 };
-      if (tag(e) !== "svg") for (const [property, value] of kind.values) force(e, property, Math.min(value, most[property]) + "px");
+      const most = { "padding-top": 32, "padding-bottom": 32, "margin-top": 24, "margin-bottom": 24, "row-gap": 24, "line-height": 1.5 * kind.size };
+      if (tag(e) !== "svg") for (const [property, value] of kind.values) if (value > most[property]) force(e, property, most[property] + "px");
       for (const property of ["justify-content", "align-content"]) if (kind.display.includes("flex") || kind.display.includes("grid")) force(e, property, "flex-start");
       if (kind.display.includes("grid")) { force(e, "grid-template-rows", "auto"); force(e, "grid-auto-rows", "auto"); }
     }

@@ -18,11 +18,15 @@ CELL = 16
 INK = 12  # levels of 255 between the darkest and the brightest pixel of an inked cell
 LEGIBLE = 1.8  # contrast below which text counts as unseen
 ALIKE = 0.04  # share of differing fingerprint bits up to which two pages are the same
+REC_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)
+LEVELS = np.arange(256, dtype=np.float32) / 255
+LINEAR = np.where(LEVELS <= 0.04045, LEVELS / 12.92, ((LEVELS + 0.055) / 1.055) ** 2.4).astype(np.float32)
+"""sRGB level -> linear light."""
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:
     """Rec. 709 luma, float32 [height, width]."""
-    return pixels.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    return pixels.astype(np.float32) @ REC_709
 
 
 def ink(pixels: np.ndarray) -> np.ndarray:
@@ -116,9 +120,8 @@ def drawn_contrast(pixels: np.ndarray, text: Text) -> float:
         part = pixels[max(0, int(rect.y)) : max(0, round(rect.bottom)), max(0, int(rect.x)) : max(0, round(rect.right))]
         if part.size == 0:
             continue
-        channels = part.reshape(-1, 3).astype(np.float64) / 255
-        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-        low, high = np.percentile(linear @ np.array([0.2126, 0.7152, 0.0722]), (1, 99))
+        luminance = LINEAR[part.reshape(-1, 3)] @ REC_709
+        low, high = np.percentile(luminance, (1, 99))
         best = max(best, (high + 0.05) / (low + 0.05))
     return float(best)
 

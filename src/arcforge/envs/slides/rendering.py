@@ -122,20 +122,15 @@ class Unfolded(Value):
 
 
 class Rendering(Value):
-    """One rendered slide. screenshot: a PNG of the canvas; unstretched: the same with what `Unfolded` says."""
+    """One rendered slide. `screenshot` is a PNG of the canvas."""
 
     page: Page
     unfolded: Unfolded
     screenshot: bytes
-    unstretched: bytes
 
     def pixels(self) -> np.ndarray:
         """The screenshot as uint8 [HEIGHT, WIDTH, 3]."""
         return decode(self.screenshot)
-
-    def natural_pixels(self) -> np.ndarray:
-        """The slide as its content lies when nothing stretches, uint8 [HEIGHT, WIDTH, 3]."""
-        return decode(self.unstretched)
 
 
 def decode(picture: bytes) -> np.ndarray:

@@ -14,10 +14,13 @@ from arcforge.envs.slides.markup import Markup
 from arcforge.envs.slides.rendering import Rendering
 
 LEVELS = {1: 0.3, 2: 0.4, 3: 0.3}
-WEIGHTS: dict[str, float] = {"page size": 3, "overflow": 3, "fill": 2, "clipped text": 2, "overlap": 2, "text size": 2,
-                             "hidden text": 2, "contrast": 2, "legibility": 2, "empty region": 2}  # fmt: skip
-GATES = frozenset({"parsable", "missing images", "duplicate images", "repetition", "concealment", "page size", "overflow", "fill", "clipped text",
-                   "hidden text", "text size", "overlap"})  # fmt: skip
+HEAVY = frozenset({"page size", "overflow"})
+WEIGHTY = frozenset(
+    {"fill", "clipped text", "overlap", "text size", "hidden text", "contrast", "legibility", "empty region"}
+)
+MARKUP_GATES = frozenset({"parsable", "missing images", "duplicate images", "repetition", "concealment"})
+LAYOUT_GATES = frozenset({"page size", "overflow", "fill", "clipped text", "hidden text", "text size", "overlap"})
+GATES = MARKUP_GATES | LAYOUT_GATES
 """Checks that stand for a slide which is broken or games the others: each also multiplies the score, by 0.5 at worst."""
 
 
@@ -69,11 +72,11 @@ def layout_level(rendering: Rendering, title: bool) -> list[Check]:
 
 
 def pixel_level(pixels: np.ndarray, rendering: Rendering, title: bool) -> list[Check]:
-    """Level 3 of one slide. Space counts as it is or as it would be without stretching, whichever is worse."""
-    looks = [pixels] if title else [pixels, rendering.natural_pixels()]
-    space = (pixel_checks.whitespace, pixel_checks.empty_region, pixel_checks.balance)
+    """Level 3 of one slide. Use of space counts as far as content fills the page: what only stretches uses none."""
+    most = layout_checks.fill(rendering, title).score
+    space = [rule(pixels, title) for rule in (pixel_checks.whitespace, pixel_checks.empty_region, pixel_checks.balance)]
     return [
-        *(min((rule(look, title) for look in looks), key=lambda c: c.score) for rule in space),
+        *(c.model_copy(update={"score": min(c.score, most)}) for c in space),
         pixel_checks.palette(pixels),
         pixel_checks.legibility(pixels, rendering.page.texts),
     ]
@@ -83,7 +86,7 @@ def quality(checks: Sequence[Check], levels: Mapping[int, float] = LEVELS) -> fl
     """The weighted mean of the levels' weighted means, times the gates. UserError for a level without a check."""
     means = {}
     for level in levels:
-        of_level = [(WEIGHTS.get(c.name, 1.0), c.score) for c in checks if c.level == level]
+        of_level = [(_weight(c), c.score) for c in checks if c.level == level]
         if not of_level:
             raise UserError(f"level {level} has a weight but no check; leave it out of the weights")
         means[level] = sum(w * s for w, s in of_level) / sum(w for w, _ in of_level)
@@ -91,6 +94,10 @@ def quality(checks: Sequence[Check], levels: Mapping[int, float] = LEVELS) -> fl
     for gate in checks:
         total *= 0.5 + 0.5 * gate.score if gate.name in GATES else 1.0
     return total
+
+
+def _weight(result: Check) -> float:
+    return 3.0 if result.name in HEAVY else 2.0 if result.name in WEIGHTY else 1.0
 
 
 def page_score(markup: Markup, rendering: Rendering, files: Mapping[str, bytes], title: bool = False) -> PageScore:

@@ -141,6 +141,8 @@ def test_what_is_no_slide_is_refused_quickly(html):
         parse(html)
 
 
-@pytest.mark.parametrize("html", ["", "\0", "<", "<style>", "<style>}{@;!</style>", "<p style='{{{'>x", "]]>", "<svg><style>"])
+@pytest.mark.parametrize(
+    "html", ["", "\0", "<", "<style>", "<style>}{@;!</style>", "<p style='{{{'>x", "]]>", "<svg><style>"]
+)
 def test_anything_else_is_parsed(html):
     assert all(0 <= c.score <= 1 for c in markup_level(parse(html), {}))

@@ -93,7 +93,9 @@ def test_half_a_page_is_abnormal_whitespace_and_a_title_may_be_sparse():
 
 def test_crammed_pages_and_many_or_glaring_colours_lose():
     assert pixel_checks.whitespace(canvas((0, 0, WIDTH, HEIGHT)), False).score == 0
-    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 60, WIDTH // 40, 3), np.uint8).repeat(60, 0).repeat(40, 1)
+    noise = (
+        np.random.default_rng(0).integers(0, 256, (HEIGHT // 60, WIDTH // 40, 3), np.uint8).repeat(60, 0).repeat(40, 1)
+    )
     assert pixel_checks.palette(noise).score < 0.5 and pixel_checks.palette(canvas(back=(255, 0, 0))).score == 0
     assert pixel_checks.palette(FULL).score == 1
 

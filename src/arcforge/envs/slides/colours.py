@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinycss2.color4 import parse_color
 
@@ -39,7 +39,7 @@ WHITE, BLACK = Colour(1, 1, 1), Colour(0, 0, 0)
 
 def parse(text: str) -> Colour | None:
     """A CSS colour, None for what is no colour, `currentcolor`, or a space that sRGB conversion is not defined for."""
-    found = parse_color(text)
+    found: Any = parse_color(text)
     if found is None or isinstance(found, str):
         return None
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import cssselect2
@@ -94,7 +95,7 @@ def parse(source: str) -> Markup:
     if len(source) > MOST_CHARACTERS:
         raise Unreadable(f"{len(source)} characters, at most {MOST_CHARACTERS}")
     parser = HTMLParser(namespace_html_elements=False)
-    tree = parser.parse(source)
+    tree: Any = parser.parse(source)
     if _deeper_than(tree, MOST_DEPTH):
         raise Unreadable(f"elements nested more than {MOST_DEPTH} deep")
     rules, css_errors = _rules(tree)
@@ -144,7 +145,7 @@ def _rules(tree: Element) -> tuple[cssselect2.Matcher, list[str]]:
     return matcher, errors
 
 
-def _declarations(content: object) -> tuple[list[tuple[str, str, bool]], list[str]]:
+def _declarations(content: Any) -> tuple[list[tuple[str, str, bool]], list[str]]:
     """([(property, value, important)], errors)."""
     parsed = tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True)
     kept = [(d.lower_name, tinycss2.serialize(d.value).strip(), d.important) for d in parsed if d.type == "declaration"]

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from arcforge.core.runs import atomic_write, read_jsonl
 from arcforge.envs.terminal.admission import admit
-from arcforge.envs.terminal.bubblewrap import BubblewrapRunner
 from arcforge.envs.terminal.generate import DIFFICULTIES, FAMILIES, generate
 from arcforge.envs.terminal.handwritten.collection import handwritten
 from arcforge.envs.terminal.harbor import HarborTask
+from arcforge.envs.terminal.sandboxes import SandboxRunner
 
 
 def tasks(count: int) -> list[HarborTask]:
@@ -37,9 +37,9 @@ def tasks(count: int) -> list[HarborTask]:
 
 
 async def run(todo: list[HarborTask], log: Path, in_flight: int) -> None:
-    runner, waiting = BubblewrapRunner(), iter(todo)
+    waiting = iter(todo)
 
-    async def work() -> None:
+    async def work(runner: SandboxRunner) -> None:
         for task in waiting:
             result = await admit(task, runner)
             metadata = task.config.metadata
@@ -51,7 +51,8 @@ async def run(todo: list[HarborTask], log: Path, in_flight: int) -> None:
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
-    await asyncio.gather(*(work() for _ in range(in_flight)))
+    async with SandboxRunner() as runner:
+        await asyncio.gather(*(work(runner) for _ in range(in_flight)))
 
 
 def summary(rows: list[dict], wall: float, in_flight: int) -> dict:

@@ -8,10 +8,10 @@ import pytest
 
 from arcforge.core.errors import TaskError, UserError, VerifierError
 from arcforge.envs.terminal.admission import admit
-from arcforge.envs.terminal.bubblewrap import BubblewrapRunner
-from arcforge.envs.terminal.dockerfile import host_path, recipe
+from arcforge.envs.terminal.dockerfile import recipe
 from arcforge.envs.terminal.draft import Draft, build
 from arcforge.envs.terminal.harbor import VerifierPart
+from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.verdict import verdict
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
@@ -45,26 +45,31 @@ UNFIT = {
 @needs_bubblewrap
 @pytest.mark.parametrize("reason", UNFIT)
 def test_each_way_of_being_unfit_is_found(reason):
-    found = asyncio.run(admit(UNFIT[reason], BubblewrapRunner(), 1))
+    found = asyncio.run(admitted(UNFIT[reason]))
     assert not found.admitted and reason in found.reason, found
 
 
+async def admitted(task):
+    async with SandboxRunner() as runner:
+        return await admit(task, runner, 1)
+
+
 async def attempt_of(task, *scripts):
-    async with BubblewrapRunner().image(task) as image, image.attempt() as attempt:
+    async with SandboxRunner() as runner, runner.image(task) as image, image.attempt() as attempt:
         done = [await attempt.act(script, timeout=seconds) for script, seconds in scripts]
         return done, await attempt.verify()
 
 
 @needs_bubblewrap
 def test_what_the_agent_can_reach_and_what_the_tests_get():
-    """No writing outside its places, no network, its processes gone; the tests get its files and none of its other traces."""
+    """No network, its processes gone; the tests get its files and none of its other traces."""
     script = """echo 1 > /logs/verifier/reward.txt
 echo x > /usr/local/bin/tool; echo x > $HOME/trace; mkdir -p d && echo kept > d/kept; chmod 600 d/kept; ln -s kept d/link
-touch /usr/bin/no 2>/dev/null && echo wrote; (: < /dev/tcp/127.0.0.1/22) 2>/dev/null && echo net
+touch /usr/bin/no; (: < /dev/tcp/127.0.0.1/22) 2>/dev/null && echo net
 [ -e /tests ] && echo tests; [ -e /solution ] && echo solution; (setsid sleep 20 > /dev/null 2>&1 &)
 whoami"""
     look = b"""[ "$(cat /app/d/kept)" = kept ] && [ "$(stat -c %a /app/d/kept)" = 600 ] && [ "$(readlink /app/d/link)" = kept ] || exit 3
-if [ -e /usr/local/bin/tool ] || [ -e $HOME/trace ] || [ -e /logs/verifier/reward.txt ]; then exit 4; fi
+if [ -e /usr/local/bin/tool ] || [ -e /usr/bin/no ] || [ -e $HOME/trace ] || [ -e /logs/verifier/reward.txt ]; then exit 4; fi
 cat /proc/[0-9]*/comm | grep -qx sleep && exit 5
 echo 1 > /logs/verifier/reward.txt
 """
@@ -85,7 +90,7 @@ def test_a_verifier_that_hangs_is_no_zero():
 def test_without_bubblewrap_one_line_says_so(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="bubblewrap is not installed"):
-        BubblewrapRunner()
+        SandboxRunner()
 
 
 def test_the_part_of_a_dockerfile_that_is_followed():
@@ -98,7 +103,3 @@ def test_the_part_of_a_dockerfile_that_is_followed():
     for text in ("ADD http://example.com /x", "COPY --from=build /x /y", "USER nobody"):
         with pytest.raises(TaskError, match="not followed"):
             recipe(f"FROM x\n{text}\n")
-    places = {"/app": "/tmp/one", "/": "/tmp/two"}
-    assert host_path("/app/x", places) == "/tmp/one/x" and host_path("/apple", places) == "/tmp/two/apple"
-    with pytest.raises(TaskError, match="cannot be written"):
-        host_path("/etc/passwd", {"/app": "/tmp/one"})

@@ -7,10 +7,10 @@ import pytest
 
 from arcforge.core.errors import UserError
 from arcforge.envs.terminal.admission import admit
-from arcforge.envs.terminal.bubblewrap import BubblewrapRunner
 from arcforge.envs.terminal.generate import DIFFICULTIES, FAMILIES, generate
 from arcforge.envs.terminal.handwritten.collection import handwritten
 from arcforge.envs.terminal.harbor import HarborTask, read_task, write_task
+from arcforge.envs.terminal.sandboxes import SandboxRunner
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
@@ -37,9 +37,14 @@ def test_handwritten_tasks_are_whole():
     assert not any(task.problem() for task in tasks)
 
 
+async def admitted(task):
+    async with SandboxRunner() as runner:
+        return await admit(task, runner)
+
+
 @needs_bubblewrap
 def test_a_sound_task_is_admitted_and_every_probe_was_run():
-    found = asyncio.run(admit(generate("csv", 1, 1), BubblewrapRunner()))
+    found = asyncio.run(admitted(generate("csv", 1, 1)))
     assert found.admitted, found.reason
     assert found.outcomes["oracle-1"] == found.outcomes["oracle-2"] == 1.0
     assert len(found.outcomes) > 5 and all(v != 1.0 for k, v in found.outcomes.items() if "oracle" not in k)
@@ -57,5 +62,5 @@ def test_a_sound_task_is_admitted_and_every_probe_was_run():
 def test_an_unsound_task_is_rejected_with_its_reason(changed, told):
     task = generate("text", 1, 1)
     broken = HarborTask(task.name, task.instruction, task.config, {**task.files, **changed}, task.executable)
-    found = asyncio.run(admit(broken, BubblewrapRunner()))
+    found = asyncio.run(admitted(broken))
     assert not found.admitted and told in found.reason

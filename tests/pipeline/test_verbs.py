@@ -44,7 +44,7 @@ def test_chat_answers_lines_from_a_pipe(thinker):
 def test_the_agent_tells_its_turns_and_whether_the_tests_pass(submitter, tmp_path):
     (tmp_path / "cat.py").write_text(WRONG)
     (tmp_path / "test.py").write_text(TESTS)
-    done = arcforge("agent", "--repo", tmp_path, "--run", submitter, "--attempts", 2, "fix fox")
+    done = arcforge("agent", "--repo", tmp_path, "--model", submitter, "--attempts", 2, "fix fox")
     assert done.returncode == 1 and done.stderr == ""
     turns = [" 1 submit", "   ok"]
     assert done.stdout.splitlines() == [

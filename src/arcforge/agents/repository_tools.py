@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
-from arcforge.agents.toolset import ANSWER_CHARS, Arguments, Tool
+from arcforge.agents.toolset import ANSWER_CHARS, Arguments, Tool, Toolset
 from arcforge.core.errors import ToolError
+from arcforge.core.messages import ToolSpec
 from arcforge.core.protocols import ExecResult, Sandbox
 
 SECONDS = 600
@@ -89,6 +90,11 @@ def repository_tools(sandbox: Sandbox, python: str = "python3") -> list[Tool[Any
             "submit", "Hand in your work as it is now. Nothing can be done after it.", SubmitArguments, run_submit, True
         ),
     ]
+
+
+def repository_specs() -> tuple[ToolSpec, ...]:
+    """What a task says of them before there is a sandbox."""
+    return Toolset(repository_tools(cast(Sandbox, None))).specs  # the handlers alone use it
 
 
 async def read(sandbox: Sandbox, path: str, start: int = 1, end: int = 0) -> str:

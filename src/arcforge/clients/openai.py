@@ -22,6 +22,17 @@ from arcforge.core.protocols import Completion, CompletionRequest
 Dialect = Literal["vllm", "glm", "openai"]
 
 
+async def first_model(base_url: str, api_key: str = "") -> str:
+    """The first name that the endpoint's /models tells. EngineError when it tells none."""
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    async with JsonClient(base_url.rstrip("/"), 30.0, headers, public=True) as http:
+        answer = await http.get("/models")
+    try:
+        return str(answer["data"][0]["id"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise malformed(f"{base_url}/models", error) from None
+
+
 class ChatCompleter:
     """`base_url` ends before /chat/completions (usually in /v1). timeout: seconds for one answer.
 

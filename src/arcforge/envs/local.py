@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from arcforge.agents.repository_tools import repository_specs, repository_tools
 from arcforge.agents.tools import TOOLS, Toolbox
+from arcforge.agents.toolset import Toolset
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import FileChange, Sandbox, Verdict
@@ -17,12 +20,16 @@ from arcforge.envs.swe.repository import TEST_FILE
 from arcforge.envs.swe.task import MAX_TOKENS, MAX_TURNS, THINKING
 from arcforge.envs.swe.testing import RUNNER, run_tests_in
 from arcforge.sandbox.folder import SKIPPED, read_texts
-from arcforge.sandbox.host import bubblewrap_works
+from arcforge.sandbox.host import bubblewrap_works, tell_once
 from arcforge.sandbox.overlay import OverlaySandboxes
 from arcforge.sandbox.process import ProcessSandbox
 from arcforge.sandbox.unified import diff_of
 
-TEST_SECONDS = 120.0
+TEST_SECONDS = 600.0
+STANDARD_SYSTEM = (
+    "You are a software engineer at work in a repository, which is the working directory. Find out what is there, make the "
+    "change that you are asked for, check it by running code or tests, and submit. There is no network."
+)
 ANSWER_LINES = 12
 
 
@@ -45,19 +52,31 @@ class LocalTask:
     thinking: Thinking = THINKING
     max_turns: int = MAX_TURNS
     max_tokens: int = MAX_TOKENS
+    system: str = SYSTEM
+
+    @classmethod
+    def standard(cls, folder: Path, instruction: str, test_command: str = "") -> LocalTask:
+        """With the standard tools for repositories and room for a large model; a folder without tests will do too."""
+        return cls(
+            folder, instruction, test_command, tools=repository_specs(), thinking=Thinking(), max_turns=200,
+            max_tokens=16_384, system=STANDARD_SYSTEM,
+        )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: no such folder; name the repository to work on")
-        if not self.test_command and not (self.folder / TEST_FILE).is_file():
+        if self.tools is TOOLS and not self.test_command and not (self.folder / TEST_FILE).is_file():
             raise UserError(f"{self.folder}: no {TEST_FILE} here; name the command that runs its tests")
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return (Message(role="system", content=SYSTEM), Message(role="user", content=self.instruction))
+        return (Message(role="system", content=self.system), Message(role="user", content=self.instruction))
 
     async def open(self) -> LocalEpisode:
         if not bubblewrap_works():
+            tell_once(
+                "bubblewrap does not work here: the tests and commands run as this user on a copy; work on trusted code only"
+            )
             return LocalEpisode(self, ProcessSandbox.copy_of(self.folder))
         boxes = OverlaySandboxes()
         spec = boxes.host(self.folder)
@@ -76,7 +95,8 @@ class LocalEpisode:
         """`sandbox` and `boxes`, of which it came, are closed with the episode."""
         self._task, self.sandbox, self._boxes = task, sandbox, boxes
         self._before = read_texts(task.folder)
-        self._tools = Toolbox(self.sandbox, self._test)
+        small = task.tools is TOOLS
+        self._tools = Toolbox(sandbox, self._test) if small else Toolset(repository_tools(sandbox, sys.executable))
 
     @property
     def root(self) -> Path:
@@ -114,7 +134,9 @@ class LocalEpisode:
         return list(changed)
 
     async def grade(self, messages: Sequence[Message]) -> Verdict:
-        """1.0 iff the tests pass now. Edited tests count as edited: look at the diff."""
+        """1.0 iff the tests pass now, no reward where there are none. Edited tests count as edited: look at the diff."""
+        if not self._task.test_command and TEST_FILE not in await self.sandbox.files():
+            return Verdict(reward=None, details={"tests": "no tests were named"})
         passed, text = await self._run()
         return Verdict(reward=1.0 if passed else 0.0, details={"tests": text})
 

@@ -26,6 +26,7 @@ from arcforge.envs.science.family import ScienceFamily
 from arcforge.envs.selected import SelectedFamily, read_selection
 from arcforge.envs.slides.family import SlidesFamily
 from arcforge.envs.swe.family import SweFamily
+from arcforge.envs.terminal.family import TerminalFamily
 from arcforge.envs.tool_integrated import SUFFIX, ToolIntegratedFamily
 
 FAMILIES: dict[str, Callable[[int], Family]] = {
@@ -37,6 +38,7 @@ FAMILIES: dict[str, Callable[[int], Family]] = {
     "science": ScienceFamily,
     "code": CodeFamily,
     "slides": SlidesFamily,
+    "terminal": TerminalFamily,
 }
 LEVELLED: dict[str, type[MathFamily | ScienceFamily | CodeFamily]] = {
     "math": MathFamily,

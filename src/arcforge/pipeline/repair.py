@@ -1,19 +1,23 @@
-"""`arcforge agent`: a stage's model works with its tools on a copy of the user's folder; the result is a diff."""
+"""`arcforge agent`: a model works with its tools on a copy of the user's folder; the result is a diff."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import KeepAll
+from arcforge.clients.openai import ChatCompleter, first_model
 from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
 from arcforge.core.protocols import Completer, Completion, CompletionRequest, Verdict
 from arcforge.core.tasks import Door
 from arcforge.envs.local import LocalEpisode, LocalTask
+from arcforge.evals.doors import CompleterDoor
 from arcforge.pipeline.talk import checkpoint_of, load, printable
 from arcforge.rl.gateway import Gateway
 from arcforge.rl.local_engine import LocalTokenEngine
@@ -24,39 +28,64 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Work:
-    """What an attempt came to. tests: what the `test` tool answers at its end. written: files put back into the folder."""
+    """What an attempt came to. passed: None where there were no tests. tests: what the `test` tool answers at its end. written:
+    files put back into the folder."""
 
-    passed: bool
+    passed: bool | None
     tests: str
     diff: str
     written: tuple[str, ...] = ()
 
 
 def agent(
-    run: Path,
+    model: str,
     repo: Path,
     instruction: str,
     stage: str = "",
     *,
+    name: str = "",
     apply: bool = False,
     test_command: str = "",
     attempts: int = 4,
     say: Say = print,
 ) -> bool:
-    """Let the model try until the folder's own tests pass, at most `attempts` times; say each turn, then the diff.
+    """Let a model try until the folder's own tests pass, at most `attempts` times; say each turn, then the diff.
 
-    The folder is written only with `apply`, and only when the tests pass. stage: by default agentic RL's, where there
-    is one. Returns whether the tests pass. UserError when the folder or the checkpoint will not do.
+    model: a run or checkpoint folder, whose small model gets its six tools, or the URL of an OpenAI-style endpoint, whose model
+    `name` (the endpoint's first if not given; key: OPENAI_API_KEY) gets the standard ones and needs no tests. stage: of a run, by
+    default agentic RL's, where there is one. The folder is written only with `apply`, and only when no test fails. Returns whether
+    none does. UserError when the folder, the checkpoint or the endpoint will not do.
     """
-    task = LocalTask(repo, instruction, test_command)
-    engine, tokenizer = load(checkpoint_of(run, stage, preferred=AGENTIC_STAGE))
-    door = Gateway(LocalTokenEngine(engine), tokenizer, engine.config.max_length)
+    work = _endpoint(model, name) if "://" in model else _checkpoint(Path(model), stage)
     try:
-        work = asyncio.run(repair(task, door, attempts, apply, say))
+        done = asyncio.run(work(repo, instruction, test_command, attempts, apply, say))
     except BoundaryError as error:
         raise UserError(f"{repo}: {error}") from None
-    tell(work, apply, say)
-    return work.passed
+    tell(done, apply, say)
+    return done.passed is not False
+
+
+def _checkpoint(run: Path, stage: str) -> Callable[..., Coroutine[Any, Any, Work]]:
+    async def work(repo: Path, instruction: str, tests: str, attempts: int, apply: bool, say: Say) -> Work:
+        task = LocalTask(repo, instruction, tests)
+        engine, tokenizer = load(checkpoint_of(run, stage, preferred=AGENTIC_STAGE))
+        door = Gateway(LocalTokenEngine(engine), tokenizer, engine.config.max_length)
+        return await repair(task, door, attempts, apply, say)
+
+    return work
+
+
+def _endpoint(url: str, name: str) -> Callable[..., Coroutine[Any, Any, Work]]:
+    async def work(repo: Path, instruction: str, tests: str, attempts: int, apply: bool, say: Say) -> Work:
+        task = LocalTask.standard(repo, instruction, tests)
+        key = os.environ.get("OPENAI_API_KEY", "")
+        completer = ChatCompleter(url.rstrip("/"), name or await first_model(url, key), key)
+        try:
+            return await repair(task, CompleterDoor(completer), attempts, apply, say)
+        finally:
+            await completer.close()
+
+    return work
 
 
 async def repair(task: LocalTask, door: Door, attempts: int, apply: bool, say: Say) -> Work:
@@ -66,7 +95,7 @@ async def repair(task: LocalTask, door: Door, attempts: int, apply: bool, say: S
         if number:
             say(f"\nthe tests still fail; attempt {number + 1} of {attempts}")
         work = await attempt(task, door, number, apply, say)
-        if work.passed:
+        if work.passed is not False:
             break
     return work
 
@@ -83,8 +112,8 @@ async def attempt(task: LocalTask, door: Door, number: int, apply: bool, say: Sa
             if run.problem:
                 say(f"   {run.problem}")
             verdict = await episode.grade(run.messages)
-            passed = verdict.reward == 1.0
-            written = await episode.write_back() if passed and apply else ()
+            passed = None if verdict.reward is None else verdict.reward == 1.0
+            written = await episode.write_back() if passed is not False and apply else ()
             return Work(passed, str(verdict.details.get("tests", "")), await episode.diff(), tuple(written))
         finally:
             await episode.close()
@@ -97,10 +126,11 @@ def tell(work: Work, apply: bool, say: Say) -> None:
     say("")
     say(work.diff.rstrip("\n") if work.diff else "nothing was changed")
     say("")
-    say("the tests pass" if work.passed else f"the tests still fail: {work.tests}")
+    told = {True: "the tests pass", False: f"the tests still fail: {work.tests}", None: work.tests}
+    say(told[work.passed])
     if work.written:
         say(f"written: {', '.join(work.written)}")
-    elif apply and not work.passed and work.diff:
+    elif apply and work.passed is False and work.diff:
         say("nothing was written to the folder")
 
 

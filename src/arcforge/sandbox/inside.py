@@ -17,14 +17,14 @@ FILE_CAP = 1 << 20
 
 
 def inside_operation(request: dict[str, Any], mistake: int) -> NoReturn:
-    """One of {"read": path}, {"write": path} (the text is standard input), {"list": skipped names} in the current directory, or
+    """One of {"read": path}, {"write": path, "mode"} (the content is standard input), {"list": skipped names} in the current directory, or
     {"end": true}: every process but the sandbox's first and this one is killed."""
     status = 0
     try:
         if "read" in request:
             _say(_read(request["read"]))
         elif "write" in request:
-            _write(request["write"])
+            _write(request["write"], request["mode"])
         elif "end" in request:
             with suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
@@ -51,14 +51,17 @@ def _read(path: str) -> bytes:
     return b"".join(parts)
 
 
-def _write(path: str) -> None:
+def _write(path: str, mode: int | None) -> None:
     if parent := os.path.dirname(path):
         os.makedirs(parent, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError(errno.EINVAL, "not a file")
     while chunk := os.read(0, 1 << 16):
-        os.write(descriptor, chunk)
+        while chunk:
+            chunk = chunk[os.write(descriptor, chunk) :]
+    if mode is not None:
+        os.fchmod(descriptor, mode)
     os.close(descriptor)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import itertools
 import os
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +30,8 @@ from arcforge.sandbox.limits import Limits
 from arcforge.sandbox.spec import PATH, Spec
 from arcforge.sandbox.unified import diff_of
 
+Layer = tuple[int, tuple[str, ...] | None]
+"""A snapshot's number, and of which overlays its files are wanted; None: of all."""
 BOX_LIMITS = Limits(cpu_seconds=600, processes=512, file_bytes=1 << 30, output_bytes=64 << 10)
 WORK = "/workspace"
 _OPERATION_SECONDS = 120.0
@@ -49,7 +53,7 @@ class OverlaySandboxes:
         """SandboxError when it cannot be made."""
         return await self.create_over(spec, ())
 
-    async def create_over(self, spec: Spec, layers: tuple[int, ...]) -> OverlaySandbox:
+    async def create_over(self, spec: Spec, layers: tuple[Layer, ...]) -> OverlaySandbox:
         """The same over the layers of snapshots, oldest first."""
         number = next(self._numbers)
         request = {"create": number, "spec": {**asdict(spec), "layers": layers}}
@@ -101,6 +105,7 @@ class OverlaySandboxes:
         """Lower directories that every sandbox shares."""
         if self._folder is None:
             self._folder = new_directory()
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
             (self._folder / "empty").mkdir()
             skeleton().rename(self._folder / "root")
         return self._folder
@@ -116,7 +121,7 @@ class OverlaySandbox:
     """One sandbox. Implements core.protocols.Sandbox. Every method raises SandboxError once it is gone."""
 
     def __init__(
-        self, owner: OverlaySandboxes, server: ServerProcess, number: int, spec: Spec, layers: tuple[int, ...]
+        self, owner: OverlaySandboxes, server: ServerProcess, number: int, spec: Spec, layers: tuple[Layer, ...]
     ) -> None:
         self._owner, self._server, self._number, self._layers = owner, server, number, layers
         self._starts = server.starts
@@ -156,9 +161,14 @@ class OverlaySandbox:
         return base64.b64decode((await self._ask({"read": path}))["raw"])
 
     async def write(self, path: str, text: str) -> None:
+        """Make or replace a file, and the folders it lies in."""
         if len(text.encode()) > FILE_CAP:
-            raise OSError(27, "larger than 1 MiB", path)
-        await self._ask({"write": path, "text": text})
+            raise OSError(errno.EFBIG, "larger than 1 MiB", path)
+        await self.write_bytes(path, text.encode())
+
+    async def write_bytes(self, path: str, raw: bytes, mode: int | None = None) -> None:
+        """The same of any size, with permission bits where they are given."""
+        await self._ask({"write": path, "raw": base64.b64encode(raw).decode(), "mode": mode})
 
     async def files(self) -> list[str]:
         """Relative paths below the workdir, sorted; version control, caches and dependency folders are left out."""
@@ -177,7 +187,7 @@ class OverlaySandbox:
         """What was written so far, kept. Processes are not; they go on meanwhile."""
         number = self._owner.next_number()
         await self._ask({"snapshot": number})
-        return OverlaySnapshot(self._owner, self._server, self.spec, (*self._layers, number))
+        return OverlaySnapshot(self._owner, self._server, self.spec, self._layers, number)
 
     async def fork(self) -> OverlaySandbox:
         """A sandbox that starts with this one's files."""
@@ -208,7 +218,7 @@ class OverlaySandbox:
         if self._server.pid is None or self._server.starts != self._starts:
             raise SandboxError("the sandbox is gone: its server ended")
         answer = await self._server.ask({**request, "box": self._number}, timeout)
-        if "errno" in answer:
+        if "errno" in answer:  # its place in the answer decides the class: FileNotFoundError and so on
             raise OSError(answer["errno"], answer["text"], request.get("read") or request.get("write"))
         return answer
 
@@ -216,12 +226,17 @@ class OverlaySandbox:
 class OverlaySnapshot:
     """Files kept apart from the sandbox that wrote them, until its server ends or drop()."""
 
-    def __init__(self, owner: OverlaySandboxes, server: ServerProcess, spec: Spec, layers: tuple[int, ...]) -> None:
-        self._owner, self._server, self._spec, self._layers = owner, server, spec, layers
+    def __init__(
+        self, owner: OverlaySandboxes, server: ServerProcess, spec: Spec, below: tuple[Layer, ...], number: int
+    ) -> None:
+        self._owner, self._server, self._spec, self._below, self._number = owner, server, spec, below, number
 
-    async def create(self) -> OverlaySandbox:
-        return await self._owner.create_over(self._spec, self._layers)
+    async def create(self, only: Sequence[str] | None = None) -> OverlaySandbox:
+        """A sandbox that starts with these files; only: with those of these overlays (paths inside), the others as they were
+        when the snapshot's sandbox was made."""
+        layer = (self._number, None if only is None else tuple(only))
+        return await self._owner.create_over(self._spec, (*self._below, layer))
 
     async def drop(self) -> None:
         """Forget the files; sandboxes made of them go on."""
-        await self._server.ask({"drop": self._layers[-1]}, _OPERATION_SECONDS)
+        await self._server.ask({"drop": self._number}, _OPERATION_SECONDS)

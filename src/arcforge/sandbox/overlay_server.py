@@ -104,10 +104,11 @@ class OverlayServer(JobServer):
     def _create(self, request: dict[str, Any]) -> None:
         number, given = request["create"], dict(request["spec"])
         limits = Limits(**given.pop("limits"))
-        for layer in given.pop("layers"):
+        for layer, only in given.pop("layers"):
             held = self.layers[layer]
             given["overlays"] = {
-                inside: [os.path.join(held, name), *lowers] for inside, lowers, name in _numbered(given["overlays"])
+                inside: lowers if only is not None and inside not in only else [os.path.join(held, name), *lowers]
+                for inside, lowers, name in _numbered(given["overlays"])
             }
         spec = Spec(**given, limits=limits)
         box = make_box(number, spec, os.path.join(self.folder, f"box-{number}"), self.groups)
@@ -203,7 +204,7 @@ class OverlayServer(JobServer):
             kernel.drop_privileges()
             inside_operation(request, MISTAKE)
 
-        self._fork("files", request, box, operation, _FILE_SECONDS, _RAW_CAP, request.get("text", "").encode())
+        self._fork("files", request, box, operation, _FILE_SECONDS, _RAW_CAP, base64.b64decode(request.get("raw", "")))
 
     def _fork(
         self, what: str, request: dict[str, Any], box: Box, act: Any, timeout: float, cap: int, stdin: bytes

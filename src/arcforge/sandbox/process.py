@@ -14,7 +14,6 @@ from typing import Self
 from arcforge.core.errors import SandboxError
 from arcforge.core.protocols import ExecResult
 from arcforge.sandbox.folder import Folder, copy_directory, new_directory
-from arcforge.sandbox.host import tell_once
 from arcforge.sandbox.limits import Limits
 
 # The shell sets the limits and becomes the command: no Python code runs between fork and exec, which would be unsafe in
@@ -37,7 +36,6 @@ class ProcessSandbox(Folder):
         an empty directory if not given."""
         super().__init__(root or new_directory(), source)
         self.limits = limits or Limits()
-        tell_once("process sandbox: nothing but rlimits and time limits hold its commands; run trusted code only")
 
     @classmethod
     def copy_of(cls, source: Path, limits: Limits | None = None) -> ProcessSandbox:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from arcforge.core.errors import TaskError
@@ -41,14 +40,6 @@ def recipe(text: str) -> Recipe:
         elif word not in (*IGNORED, "RUN"):
             raise TaskError(f"Dockerfile: {word} is not followed here")
     return found
-
-
-def host_path(path: str, places: Mapping[str, str]) -> str:
-    """Where a path of the container stands, given container folder -> host folder; TaskError outside of all of them."""
-    for inside, outside in sorted(places.items(), key=lambda pair: -len(pair[0])):
-        if path == inside or path.startswith(inside.rstrip("/") + "/"):
-            return outside + path[len(inside.rstrip("/")) :]
-    raise TaskError(f"Dockerfile: {path} cannot be written here; only {', '.join(places)} can")
 
 
 def _logical_lines(text: str) -> list[str]:

@@ -1,0 +1,174 @@
+"""A Runner over overlay sandboxes: an image is what a Dockerfile's COPY and RUN lines wrote over this machine's system, an attempt a
+fork of it, and the verifier runs in another fork that has the attempt's working directory and none of its other traces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from arcforge.core.errors import SandboxError, TaskError
+from arcforge.core.protocols import ExecResult
+from arcforge.envs.terminal.dockerfile import Recipe, recipe
+from arcforge.envs.terminal.harbor import HarborTask
+from arcforge.envs.terminal.verdict import VerifierRun
+from arcforge.sandbox.limits import Limits
+from arcforge.sandbox.overlay import WORK, OverlaySandbox, OverlaySandboxes, OverlaySnapshot
+from arcforge.sandbox.spec import Spec
+
+BUILD_SECONDS = 120.0
+LIMITS = Limits(
+    cpu_seconds=120,
+    memory_bytes=2 << 30,
+    processes=256,
+    file_bytes=256 << 20,
+    disk_bytes=1 << 30,
+    output_bytes=64 << 10,
+)
+_LOGS = "/logs/verifier /logs/agent /logs/artifacts"
+_REWARDS = (
+    "cd /logs/verifier && for name in reward.json reward.txt; do "
+    '[ -f "$name" ] && [ ! -L "$name" ] && [ "$(stat -c %s "$name")" -lt 65536 ] && stat -c "%n %.9Y" "$name"; done; true'
+)
+
+
+class SandboxRunner:
+    """Implements envs.terminal.runner.Runner; an async context that ends its sandboxes. UserError where bubblewrap does not work."""
+
+    def __init__(self) -> None:
+        self.boxes = OverlaySandboxes()
+
+    async def __aenter__(self) -> SandboxRunner:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.boxes.close()
+
+    @asynccontextmanager
+    async def image(self, task: HarborTask) -> AsyncIterator[SandboxImage]:
+        if problem := task.problem():
+            raise TaskError(problem)
+        steps = recipe(task.dockerfile or "")
+        spec = _spec(self.boxes, steps)
+        async with await self.boxes.create(spec) as box:
+            await _build(box, task, steps)
+            await box.kill()
+            snapshot = await box.snapshot()
+        try:
+            yield SandboxImage(task, steps, snapshot)
+        finally:
+            await snapshot.drop()
+
+
+@dataclass(frozen=True)
+class SandboxImage:
+    """Implements envs.terminal.runner.Image."""
+
+    task: HarborTask
+    recipe: Recipe
+    snapshot: OverlaySnapshot
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[SandboxAttempt]:
+        async with await self.snapshot.create() as box:
+            yield SandboxAttempt(self, box)
+
+
+class SandboxAttempt:
+    """Implements envs.terminal.runner.Attempt. box: where an agent may also work by itself."""
+
+    def __init__(self, image: SandboxImage, box: OverlaySandbox) -> None:
+        self._image, self.box = image, box
+
+    async def act(self, script: str, files: Mapping[str, bytes] | None = None, timeout: float = 60.0) -> ExecResult:
+        for path, raw in (files or {}).items():
+            await self.box.write_bytes(f"/solution/{path}", raw, 0o755)
+        done = await self.box.exec(["bash", "-c", script], timeout)
+        await self.box.kill()
+        await _run(self.box, "rm -rf /solution")
+        return done
+
+    async def verify(self) -> VerifierRun:
+        task, work = self._image.task, _top(self._image.recipe)
+        await self.box.kill()
+        changed = await self.box.snapshot()
+        try:
+            async with await changed.create(only=[work]) as fresh:
+                return await _verify(fresh, task)
+        finally:
+            await changed.drop()
+
+
+async def _verify(fresh: OverlaySandbox, task: HarborTask) -> VerifierRun:
+    for path, raw in task.part("tests").items():
+        await fresh.write_bytes(f"/tests/{path}", raw, 0o755)
+    started = float(await _run(fresh, "touch /logs/.started && stat -c %.9Y /logs/.started"))
+    verifier = task.config.verifier
+    done = await fresh.exec(["bash", "-p", "/tests/test.sh"], verifier.timeout_sec, env=verifier.env)
+    await fresh.kill()
+    files = {}
+    for line in (await _run(fresh, _REWARDS)).splitlines():
+        name, _, modified = line.partition(" ")
+        files[name] = ((await fresh.read_bytes(f"/logs/verifier/{name}")).decode("utf-8", "replace"), float(modified))
+    return VerifierRun(done.exit_code, done.timed_out, started, files)
+
+
+async def _build(box: OverlaySandbox, task: HarborTask, steps: Recipe) -> None:
+    """TaskError for a step that fails."""
+    await _run(box, f"mkdir -p {_LOGS} /tests")
+    for kind, what, where in steps.steps:
+        if kind == "copy":
+            await _copy(box, task, what, where)
+            continue
+        done = await box.exec(["bash", "-c", what], BUILD_SECONDS, directory=await _made(box, where))
+        if done.exit_code:
+            raise TaskError(f"Dockerfile: RUN {what} ended with {done.exit_code}: {done.stderr[-300:]}")
+    await _made(box, steps.workdir)
+
+
+async def _copy(box: OverlaySandbox, task: HarborTask, source: str, target: str) -> None:
+    """As COPY does: a folder's content into the folder, a file to a name or into a folder."""
+    context = task.part("environment")
+    source = source.removeprefix("./").rstrip("/")
+    below = {path: raw for path, raw in context.items() if source in ("", ".") or path.startswith(f"{source}/")}
+    if source in context:
+        below = {source: context[source]}
+    if not below:
+        raise TaskError(f"Dockerfile: COPY {source}: not in environment/")
+    for path, raw in below.items():
+        name = path.rpartition("/")[2] if path == source else path.removeprefix(source).lstrip("/")
+        whole = path == source and not target.endswith("/")
+        place = target if whole else f"{target.rstrip('/')}/{name}"
+        await box.write_bytes(place, raw, 0o755 if f"environment/{path}" in task.executable else 0o644)
+
+
+async def _made(box: OverlaySandbox, directory: str) -> str:
+    result = await box.exec(["mkdir", "-p", "--", directory], directory="/")
+    if result.exit_code:
+        raise TaskError(f"Dockerfile: {directory} cannot be made: {result.stderr.strip()[-200:]}")
+    return directory
+
+
+async def _run(box: OverlaySandbox, script: str) -> str:
+    """A script of ours, which cannot fail for a reason of the task's."""
+    result = await box.exec(["bash", "-c", script], 60.0, directory="/")
+    if result.exit_code:
+        raise SandboxError(f"{script[:60]}: ended with {result.exit_code}: {result.stderr.strip()[-200:]}")
+    return result.stdout
+
+
+def _top(steps: Recipe) -> str:
+    """The first folder of the working directory's path: it has an overlay of its own, which the verifier is given."""
+    top = "/" + steps.workdir.strip("/").split("/")[0]
+    if top in ("/", "/usr", "/etc", "/proc", "/dev", "/tests", "/solution", "/logs"):
+        raise TaskError(f"Dockerfile: a working directory {steps.workdir} cannot be had here")
+    return top
+
+
+def _spec(boxes: OverlaySandboxes, steps: Recipe) -> Spec:
+    host = boxes.host(limits=LIMITS, read_only={}, env=dict(steps.env), workdir=steps.workdir)
+    lower = host.overlays[WORK]
+    return replace(host, overlays={"/": host.overlays["/"], "/usr": host.overlays["/usr"], _top(steps): lower})

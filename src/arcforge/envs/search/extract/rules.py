@@ -11,7 +11,7 @@ from arcforge.envs.search.extract.people import people
 from arcforge.envs.search.extract.sphinx_rules import is_sphinx, sphinx_facts
 from arcforge.envs.search.pages.page import Page
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 LONGEST_VALUE = 60
 MOST_LINKS = 60
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)

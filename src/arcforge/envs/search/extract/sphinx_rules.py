@@ -43,6 +43,8 @@ def _is_module(page: Page, term: Term) -> bool:
 
 
 def _name(term: Term) -> Name | None:
+    if not re.fullmatch(r"[\w.-]+", term.name):
+        return None  # some data is documented under an expression
     if term.kind == "py module":
         return Name("Python module", term.name)
     if term.kind.startswith("py "):

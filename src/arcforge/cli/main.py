@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from arcforge import __version__
-from arcforge.cli import agent, chat, convert, eval, inspect, report, rl, route, run, serve, trace
+from arcforge.cli import agent, chat, convert, env, eval, inspect, report, rl, route, run, serve, trace
 
 SPIN_COUNT = "50000"  # about a tenth of a millisecond
 
@@ -61,6 +61,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 for verb in (run, chat, serve, route, agent, eval, convert, inspect, report, trace, rl):
     app.command(verb.NAME, help=verb.HELP)(verb.main)
+app.add_typer(env.app, name=env.NAME)
 
 
 def _stop(message: str, code: int) -> typer.Exit:

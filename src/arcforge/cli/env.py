@@ -1,0 +1,136 @@
+"""`arcforge env`: the environments there are, made, checked, run and written out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "env"
+HELP = "Environments: list, show, build, validate, run and export them."
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
+
+
+@app.command("list")
+def list_all() -> None:
+    """The families of tasks, by the names that recipes and `arcforge eval` know.
+
+    \b
+    Example:
+      arcforge env list
+    """
+    from arcforge.pipeline.environments import listing
+
+    typer.echo(listing())
+
+
+@app.command()
+def show(
+    family: Annotated[str, typer.Argument(help="A family's name, such as math:3 or terminal.")],
+    index: Annotated[int, typer.Argument(min=0, help="Which of its tasks.")] = 0,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
+    seed: Annotated[int, typer.Option(help="Of the family.")] = 0,
+) -> None:
+    """One task as a model meets it: messages, tools, limits.
+
+    \b
+    Examples:
+      arcforge env show swe 3
+      arcforge env show math+python:5 --split test
+    """
+    from arcforge.pipeline.environments import shown
+
+    typer.echo(shown(family, index, split, seed))
+
+
+@app.command()
+def build(
+    repo: Annotated[Path, typer.Option(help="A clone of the repository, with its history.")],
+    name: Annotated[str, typer.Option(help="Its name, owner/name.")],
+    out: Annotated[Path, typer.Option(help="Where results, interpreter and manifest go; or the environments of one.")],
+    manifest: Annotated[Path | None, typer.Option(help="A manifest's folder: its environments are made again.")] = None,
+    task: Annotated[str, typer.Option(help="With --manifest: only this task; all if not given.")] = "",
+    commits: Annotated[int, typer.Option(min=0, help="How many of the newest commits are looked at.")] = 1000,
+    bugs: Annotated[int, typer.Option(min=0, help="How many bugs are injected.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="Test suites at a time.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0.0, help="Start no new ones after so long; 0: no limit.")] = 0.0,
+) -> None:
+    """Software environments of a Python repository: from its history and by injected bugs, each measured twice.
+
+    The same command goes on where it ended. With --manifest, the named environments are made again from a clone: a folder
+    each, with what the agent gets, the statement, the hidden tests and the solution beside it.
+
+    \b
+    Examples:
+      arcforge env build --repo click --name pallets/click --out built --bugs 50 --workers 2
+      arcforge env build --repo click --name pallets/click --manifest built/manifest --out environments
+    """
+    from arcforge.pipeline import environments
+
+    if manifest is not None:
+        typer.echo(environments.rebuild(repo, name, manifest, out, task))
+    else:
+        typer.echo(environments.build(repo, name, out, commits, bugs, workers, minutes * 60))
+
+
+@app.command()
+def validate(
+    tasks: Annotated[list[Path], typer.Argument(help="Folders of Harbor tasks, or folders that hold them.")],
+    oracle_runs: Annotated[int, typer.Option(min=1, help="How often the solution must pass.")] = 2,
+    in_flight: Annotated[int, typer.Option(min=1, help="Tasks at a time.")] = 2,
+) -> None:
+    """Admit tasks: the solution passes, doing nothing fails, no probe scores. Exit code 1: one is not fit.
+
+    \b
+    Example:
+      arcforge env validate tasks/
+    """
+    from arcforge.pipeline.environments import validated
+
+    text, unfit = validated(tasks, oracle_runs, in_flight)
+    typer.echo(text)
+    if unfit:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    task: Annotated[Path, typer.Argument(help="The folder of a Harbor task.")],
+    model: Annotated[
+        str, typer.Option(help="An OpenAI-style URL (its key: OPENAI_API_KEY); oracle or nop.")
+    ] = "oracle",
+    name: Annotated[str, typer.Option(help="The model's name at the URL; its first if not given.")] = "",
+) -> None:
+    """Run one Harbor task in a sandbox and print its reward. Exit code 1: there is none.
+
+    \b
+    Examples:
+      arcforge env run tasks/csv-1-00000
+      arcforge env run tasks/csv-1-00000 --model http://127.0.0.1:8000/v1
+    """
+    from arcforge.pipeline.environments import run_task
+
+    text, judged = run_task(task, model, name)
+    typer.echo(text)
+    if not judged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="The folder that the tasks' folders are written to.")],
+    family: Annotated[str, typer.Option(help="A terminal generator, handwritten, or all generators in turn.")] = "all",
+    count: Annotated[int, typer.Option(min=1, help="How many generated tasks.")] = 23,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+) -> None:
+    """Write terminal tasks in Harbor's format, each with its tests and solution.
+
+    \b
+    Examples:
+      arcforge env export --out tasks --count 100
+      arcforge env export --out tasks --family handwritten
+    """
+    from arcforge.pipeline.environments import exported
+
+    typer.echo(exported(out, family, count, seed))

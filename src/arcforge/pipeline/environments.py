@@ -1,0 +1,181 @@
+"""`arcforge env`: environments listed, shown, made, checked, run and written out, as text for the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+from arcforge.agents.loop import run_agent
+from arcforge.agents.policies import Hierarchical
+from arcforge.clients.openai import ChatCompleter, first_model
+from arcforge.core.errors import BoundaryError, UserError
+from arcforge.core.messages import Sampling
+from arcforge.core.runs import atomic_write
+from arcforge.core.tasks import Split
+from arcforge.envs.registry import FAMILIES, family
+from arcforge.envs.swe.builder.clone import Clone
+from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.manifest import read_shard
+from arcforge.envs.swe.builder.rebuild import build as build_row
+from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.yields import table as yield_table
+from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, Admission, admit
+from arcforge.envs.terminal.generate import DIFFICULTIES, generate
+from arcforge.envs.terminal.generate import FAMILIES as GENERATORS
+from arcforge.envs.terminal.handwritten.collection import handwritten
+from arcforge.envs.terminal.harbor import HarborTask, read_task, write_task
+from arcforge.envs.terminal.sandboxes import SandboxRunner
+from arcforge.envs.terminal.task import TerminalTask
+from arcforge.envs.terminal.verdict import verdict
+from arcforge.view.table import table
+
+ORACLE, NOTHING = "oracle", "nop"
+HANDWRITTEN, ALL = "handwritten", "all"
+
+
+def listing() -> str:
+    """Every registered family with its domains, then the generators of terminal tasks."""
+    rows = []
+    for name, make in FAMILIES.items():
+        made = make(0)
+        rows.append([name, ", ".join(made.domains)])
+    lines = [table(["family", "domains"], rows), ""]
+    lines.append(
+        "with a file: gsm8k:FILE, humaneval:FILE, mbpp:FILE, problems:FILE, selected:FILE; levels: math:2-4; tools: math+python"
+    )
+    lines.append(
+        f"terminal tasks: {len(GENERATORS)} generators at difficulties 1 to {len(DIFFICULTIES)}, {len(handwritten())} written by hand"
+    )
+    return "\n".join(lines)
+
+
+def shown(name: str, index: int, split: str, seed: int) -> str:
+    """UserError for an unknown family or split."""
+    if split not in get_args(Split):
+        raise UserError(f"split {split!r}: choose one of {', '.join(get_args(Split))}")
+    task = family(name, seed).task(cast(Split, split), index)
+    lines = [
+        f"{task.task_id}   {task.family}/{task.domain}   at most {task.max_turns} turns of {task.max_tokens} tokens"
+    ]
+    lines += [f"\n[{message.role}]\n{message.content}" for message in task.messages]
+    lines += ["\n[tools]"] if task.tools else []
+    lines += [
+        f"{spec.name}({', '.join(spec.parameters.get('properties', {}))})  {spec.description}".rstrip()
+        for spec in task.tools
+    ]
+    return "\n".join(lines)
+
+
+def build(repo: Path, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float) -> str:
+    """Mine one repository; its yield table."""
+    settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
+    account = build_repository(repo, name, out, settings)
+    rate = f"{account.valid} valid of {account.measured} measured in this call, {account.per_hour:.0f} an hour"
+    return f"{yield_table([account])}\n{rate}\nmanifest: {out / 'manifest'}"
+
+
+def rebuild(repo: Path, name: str, manifest: Path, out: Path, task: str) -> str:
+    """A folder per environment of a shard: repository/, statement.md, hidden.patch, gold.patch, row.json."""
+    _, rows = read_shard(manifest, name)
+    wanted = [row for row in rows if not task or row.task_id == task]
+    if not wanted:
+        raise UserError(f"{manifest}: no task {task!r} of {name}")
+    clone, failed = Clone(repo), []
+    for row in wanted:
+        folder = out / row.task_id.replace("/", "-")
+        try:
+            built = build_row(row, clone, folder / "repository")
+        except Rejected as error:
+            failed.append(f"{row.task_id}: {error.reason}: {error}")
+            continue
+        atomic_write(folder / "statement.md", built.statement)
+        atomic_write(folder / "hidden.patch", built.hidden)
+        atomic_write(folder / "gold.patch", built.gold)
+        atomic_write(folder / "row.json", json.dumps(row.model_dump(exclude_none=True), indent=1) + "\n")
+    lines = [f"{len(wanted) - len(failed)} of {len(wanted)} environments in {out}", *failed]
+    return "\n".join(lines)
+
+
+def validated(paths: Sequence[Path], oracle_runs: int, in_flight: int) -> tuple[str, int]:
+    """(table, how many are not fit)."""
+    tasks = [read_task(folder) for folder in _task_folders(paths)]
+
+    async def everything() -> list[Admission]:
+        gate = asyncio.Semaphore(in_flight)
+        async with SandboxRunner() as runner:
+
+            async def one(task: HarborTask) -> Admission:
+                async with gate:
+                    return await admit(task, runner, oracle_runs)
+
+            return await asyncio.gather(*map(one, tasks))
+
+    found = asyncio.run(everything())
+    rows = [
+        [task.name, "fit" if a.admitted else a.reason, f"{a.seconds:.1f} s"]
+        for task, a in zip(tasks, found, strict=True)
+    ]
+    unfit = sum(not admission.admitted for admission in found)
+    return f"{table(['task', 'verdict', 'time'], rows)}\n{len(tasks) - unfit} of {len(tasks)} are fit", unfit
+
+
+def run_task(folder: Path, model: str, name: str) -> tuple[str, bool]:
+    """(what came of it, whether there is a reward)."""
+    try:
+        return asyncio.run(_run_task(read_task(folder), model, name))
+    except BoundaryError as error:
+        return f"no reward: {error.boundary}: {error}", False
+
+
+async def _run_task(task: HarborTask, model: str, name: str) -> tuple[str, bool]:
+    async with SandboxRunner() as runner:
+        if model in (ORACLE, NOTHING):
+            async with runner.image(task) as image, image.attempt() as attempt:
+                if model == ORACLE:
+                    done = await attempt.act(SOLVE, task.part("solution"), ORACLE_SECONDS)
+                    if done.exit_code:
+                        return f"no reward: the solution ended with {done.exit_code}: {done.stderr[-300:]}", False
+                reward = verdict(await attempt.verify()).reward
+            return f"{task.name}: {model}: reward {reward}", True
+        key = os.environ.get("OPENAI_API_KEY", "")
+        completer = ChatCompleter(model.rstrip("/"), name or await first_model(model, key), key)
+        problem = TerminalTask(task, runner, task.name)
+        episode = await problem.open()
+        try:
+            run = await run_agent(problem, episode, completer, Hierarchical(), Sampling())
+            reward = (await episode.grade(run.messages)).reward
+        finally:
+            await episode.close()
+            await completer.close()
+        return f"{task.name}: {run.stop_reason} after {run.turns} turns: reward {reward}", reward is not None
+
+
+def exported(out: Path, name: str, count: int, seed: int) -> str:
+    """UserError for an unknown generator."""
+    if name == HANDWRITTEN:
+        tasks = handwritten()
+    else:
+        names = list(GENERATORS) if name == ALL else [name]
+        tasks = []
+        for number in range(count):
+            turn, place = divmod(number, len(names))
+            shift, level = divmod(turn, len(DIFFICULTIES))
+            tasks.append(generate(names[place], seed + shift, DIFFICULTIES[level]))
+    for task in tasks:
+        write_task(task, out / task.name)
+    return f"{len(tasks)} tasks in {out}"
+
+
+def _task_folders(paths: Sequence[Path]) -> list[Path]:
+    """UserError for a path without a task."""
+    found: list[Path] = []
+    for path in paths:
+        below = [path] if (path / "task.toml").exists() else sorted(p.parent for p in path.glob("*/task.toml"))
+        if not below:
+            raise UserError(f"{path}: no task.toml here or one folder below")
+        found += below
+    return found

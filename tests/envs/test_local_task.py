@@ -72,3 +72,20 @@ def test_a_wrong_folder_is_a_user_error(tmp_path):
         LocalTask(tmp_path / "none", "fix")
     with pytest.raises(UserError, match=r"no test\.py"):
         LocalTask(tmp_path, "fix")
+
+
+def test_the_standard_tools_work_on_a_folder_without_tests(repo):
+    (repo / "test.py").unlink()
+    script = [
+        say("bash", command="ls; git log 2>&1 | head -1"),
+        say("grep", pattern="a\\*b"),
+        say("edit", path="cat.py", old="a*b", new="a+b"),
+        say("python", code="import cat; print(cat.fox(7, 3))"),
+        say("bash", command="touch /usr/trace; rm -rf /workspace/.git"),
+        say("submit"),
+    ]
+    messages, text, verdict = work(LocalTask.standard(repo, "fix fox"), script)
+    answers = [m.content for m in messages if m.role == "tool"]
+    assert "cat.py" in answers[0] and "cat.py:2" in answers[1] and answers[3].strip().startswith("10")
+    assert verdict.reward is None and "+    return a+b" in text and (repo / ".git").is_dir()
+    assert (repo / "cat.py").read_text() == WRONG

@@ -18,7 +18,7 @@ SYSTEM = (
     "You work on a Linux machine through a shell. Do what you are asked for, check that it is done, and submit. "
     "There is no network. Only what is in the working directory is looked at."
 )
-_TOOLS = repository_specs()
+_TOOLS, _THINKING = repository_specs(), Thinking()
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TerminalTask:
     domain: str = "terminal"
     family: str = "terminal"
     tools: tuple[ToolSpec, ...] = _TOOLS
-    thinking: Thinking = Thinking()
+    thinking: Thinking = _THINKING
     max_turns: int = 50
     max_tokens: int = 4096
 

@@ -79,7 +79,8 @@ class Builder:
     """Takes a page's blocks in order. Inline pieces go to `inline` and `link`; `end_block` makes a paragraph of them."""
 
     def __init__(self, page_id: str, form: Form) -> None:
-        self.page_id, self.form = page_id, form
+        self.page_id = page_id
+        self.form: Form = form
         self.title, self.summary = "", ""
         self.names: tuple[str, ...] = ()
         self.fields: list[Field] = []

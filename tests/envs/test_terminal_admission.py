@@ -1,7 +1,6 @@
 """Ways of being unfit that only a probe finds, what an agent can reach in bubblewrap, and which Dockerfiles are followed."""
 
 import asyncio
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,9 @@ from arcforge.envs.terminal.draft import Draft, build
 from arcforge.envs.terminal.harbor import VerifierPart
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.verdict import verdict
+from arcforge.sandbox.host import bubblewrap_works
 
-needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+needs_bubblewrap = pytest.mark.skipif(not bubblewrap_works(), reason="bubblewrap does not work here")
 CHECK = {"kind": "text", "path": "out.txt", "text": "hello\n"}
 DRAFT = Draft("Write hello to /app/out.txt.", "echo hello > out.txt", [CHECK], {"in.txt": "x\n"})
 TASK = build("hello", DRAFT, {})
@@ -66,11 +66,11 @@ def test_what_the_agent_can_reach_and_what_the_tests_get():
     script = """echo 1 > /logs/verifier/reward.txt
 echo x > /usr/local/bin/tool; echo x > $HOME/trace; mkdir -p d && echo kept > d/kept; chmod 600 d/kept; ln -s kept d/link
 touch /usr/bin/no; (: < /dev/tcp/127.0.0.1/22) 2>/dev/null && echo net
-[ -e /tests ] && echo tests; [ -e /solution ] && echo solution; (setsid sleep 20 > /dev/null 2>&1 &)
+[ -e /tests ] && echo tests; [ -e /solution ] && echo solution; (setsid tail -f /dev/null > /dev/null 2>&1 &)
 whoami"""
     look = b"""[ "$(cat /app/d/kept)" = kept ] && [ "$(stat -c %a /app/d/kept)" = 600 ] && [ "$(readlink /app/d/link)" = kept ] || exit 3
 if [ -e /usr/local/bin/tool ] || [ -e /usr/bin/no ] || [ -e $HOME/trace ] || [ -e /logs/verifier/reward.txt ]; then exit 4; fi
-cat /proc/[0-9]*/comm | grep -qx sleep && exit 5
+cat /proc/[0-9]*/comm | grep -qx tail && exit 5
 echo 1 > /logs/verifier/reward.txt
 """
     (done, slow), verified = asyncio.run(attempt_of(changed("tests/test.sh", look), (script, 60), ("sleep 30", 0.5)))
@@ -89,8 +89,12 @@ def test_a_verifier_that_hangs_is_no_zero():
 
 def test_without_bubblewrap_one_line_says_so(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="bubblewrap is not installed"):
-        SandboxRunner()
+    bubblewrap_works.cache_clear()
+    try:
+        with pytest.raises(UserError, match="bubblewrap is not installed"):
+            SandboxRunner()
+    finally:
+        bubblewrap_works.cache_clear()
 
 
 def test_the_part_of_a_dockerfile_that_is_followed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,9 @@ from arcforge.envs.swe.prompts import SYSTEM
 from arcforge.envs.swe.repository import TEST_FILE
 from arcforge.envs.swe.task import MAX_TOKENS, MAX_TURNS, THINKING
 from arcforge.envs.swe.testing import RUNNER, run_tests_in
-from arcforge.sandbox.folder import SKIPPED, read_texts
+from arcforge.sandbox.folder import SKIPPED, copy_directory, read_texts
 from arcforge.sandbox.host import bubblewrap_works, tell_once
-from arcforge.sandbox.overlay import OverlaySandboxes
+from arcforge.sandbox.overlay import WORK, OverlaySandboxes
 from arcforge.sandbox.process import ProcessSandbox
 from arcforge.sandbox.unified import diff_of
 
@@ -38,8 +39,9 @@ class LocalTask:
     """`instruction` on a copy of `folder`. Implements core.tasks.Task; the folder itself is never written.
 
     test_command: what the `test` tool runs (split like a shell does), graded by its exit code; empty for the folder's
-    test.py of `assert f(x)==y` lines, answered as the swe family does. The code runs in an overlay over the folder, without
-    network; where bubblewrap does not work, as this user on a copy, under rlimits only.
+    test.py of `assert f(x)==y` lines, answered as the swe family does. The code runs without network in an overlay over a copy,
+    below which dependency folders and version control are seen where they are; where bubblewrap does not work, as this user on
+    the copy alone, under rlimits only.
     """
 
     folder: Path
@@ -78,29 +80,30 @@ class LocalTask:
                 "bubblewrap does not work here: the tests and commands run as this user on a copy; work on trusted code only"
             )
             return LocalEpisode(self, ProcessSandbox.copy_of(self.folder))
-        boxes = OverlaySandboxes()
+        boxes, copy = OverlaySandboxes(), copy_directory(self.folder)
         spec = boxes.host(self.folder)
+        overlays = {**spec.overlays, WORK: (str(copy), *spec.overlays[WORK])}
+        read_only = {**spec.read_only, str(RUNNER): str(RUNNER)}
         try:
-            sandbox = await boxes.create(replace(spec, read_only={**spec.read_only, str(RUNNER): str(RUNNER)}))
+            sandbox = await boxes.create(replace(spec, overlays=overlays, read_only=read_only))
         except BaseException:
             await boxes.close()
+            shutil.rmtree(copy, ignore_errors=True)
             raise
-        return LocalEpisode(self, sandbox, boxes)
+        return LocalEpisode(self, sandbox, boxes, copy)
 
 
 class LocalEpisode:
-    """One attempt on the copy. Implements core.tasks.Episode and Workspace; `diff` tells what the agent changed."""
+    """One attempt on the copy. Implements core.tasks.Episode; `diff` tells what the agent changed."""
 
-    def __init__(self, task: LocalTask, sandbox: Sandbox, boxes: OverlaySandboxes | None = None) -> None:
-        """`sandbox` and `boxes`, of which it came, are closed with the episode."""
-        self._task, self.sandbox, self._boxes = task, sandbox, boxes
+    def __init__(
+        self, task: LocalTask, sandbox: Sandbox, boxes: OverlaySandboxes | None = None, copy: Path | None = None
+    ) -> None:
+        """`sandbox`, `boxes`, of which it came, and `copy`, over which it lies, go with the episode."""
+        self._task, self.sandbox, self._boxes, self._copy = task, sandbox, boxes, copy
         self._before = read_texts(task.folder)
         small = task.tools is TOOLS
         self._tools = Toolbox(sandbox, self._test) if small else Toolset(repository_tools(sandbox, sys.executable))
-
-    @property
-    def root(self) -> Path:
-        return self.sandbox.root
 
     @property
     def done(self) -> bool:
@@ -144,6 +147,8 @@ class LocalEpisode:
         await self.sandbox.close()
         if self._boxes:
             await self._boxes.close()
+        if self._copy:
+            shutil.rmtree(self._copy, ignore_errors=True)
 
     async def _test(self) -> str:
         return (await self._run())[1]

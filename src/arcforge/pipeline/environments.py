@@ -166,7 +166,7 @@ def exported(out: Path, name: str, count: int, seed: int) -> str:
             shift, level = divmod(turn, len(DIFFICULTIES))
             tasks.append(generate(names[place], seed + shift, DIFFICULTIES[level]))
     for task in tasks:
-        write_task(task, out / task.name)
+        write_task(task, out)
     return f"{len(tasks)} tasks in {out}"
 
 

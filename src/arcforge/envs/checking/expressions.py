@@ -33,7 +33,8 @@ def compare(reference: list[Any], answer: str) -> tuple[bool, str]:
 
 def _parse(text: str) -> list[Any]:
     """ValueError when there is no expression: a list of strings alone would be compared as text."""
-    parsed = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
+    no_timeout: Any = None  # its own is by a signal; this process is limited as a whole
+    parsed = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=no_timeout)
     kept = [item for item in parsed if not isinstance(item, str)]
     if not kept:
         raise ValueError(f"{text!r} is no expression")

@@ -122,8 +122,9 @@ class Channel:
             told = self.line()
             if "raised" in told:
                 kind = getattr(builtins, str(told["raised"]), None)
-                known = isinstance(kind, type) and issubclass(kind, Exception)
-                raise (kind if known else Foreign)(str(told.get("text", "")))
+                if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                    kind = Foreign
+                raise kind(str(told.get("text", "")))
             return decode(told.get("value"))
 
         return call
@@ -166,7 +167,7 @@ def solution(calls, answers, go, cpu_seconds):
 
 def serve(calls, answers):
     sys.argv[:] = ["solution.py"]
-    names = {"__name__": "solution"}
+    names: dict = {"__name__": "solution"}
     try:
         with open("solution.json") as file:
             for number, source in enumerate(json.load(file)):

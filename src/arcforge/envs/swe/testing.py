@@ -52,7 +52,7 @@ async def run_tests(server: ForkServer, directory: Path) -> Report:
 async def run_tests_in(sandbox: Sandbox) -> Report:
     """The same in a sandbox that shows RUNNER and this Python where they are outside."""
     nonce = secrets.token_hex(8)
-    return _report(await sandbox.exec([sys.executable, str(RUNNER), nonce], TEST_SECONDS), nonce)
+    return _report(await sandbox.exec(["env", "PYTHONPATH=.", sys.executable, str(RUNNER), nonce], TEST_SECONDS), nonce)
 
 
 def _report(result: ExecResult, nonce: str) -> Report:

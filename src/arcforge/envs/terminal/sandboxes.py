@@ -118,7 +118,7 @@ async def _verify(fresh: OverlaySandbox, task: HarborTask) -> VerifierRun:
 
 async def _build(box: OverlaySandbox, task: HarborTask, steps: Recipe) -> None:
     """TaskError for a step that fails."""
-    await _run(box, f"mkdir -p {_LOGS} /tests")
+    await _run(box, f"mkdir -p {_LOGS}")
     for kind, what, where in steps.steps:
         if kind == "copy":
             await _copy(box, task, what, where)

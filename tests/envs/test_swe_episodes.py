@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -165,7 +166,8 @@ def test_a_dead_fork_server_is_a_failure_and_never_a_score():
         task = family.task("train", 3)
         async with episode_of(task) as episode:
             await episode.call(call("test"))
-            os.kill(task.server.pid, signal.SIGSTOP)
+            for pid in (task.server.pid, *children(task.server.pid)):  # bubblewrap, and the server under it
+                os.kill(pid, signal.SIGSTOP)
             grading = asyncio.create_task(episode.grade([]))
             await asyncio.sleep(0.05)
             os.kill(task.server.pid, signal.SIGKILL)
@@ -174,3 +176,8 @@ def test_a_dead_fork_server_is_a_failure_and_never_a_score():
             return (await episode.grade([])).reward
 
     assert with_family(scenario) == 0.0
+
+
+def children(pid):
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []

@@ -73,12 +73,12 @@ def test_the_folder_stays_and_the_diff_tells_what_changed(tmp_path):
         await sh(
             box, "touch package/a.py; mkdir -p deep/er; echo x > deep/er/f; echo y > /etc/new; touch /usr/bin/mine"
         )
-        kinds = {change["path"]: change["kind"] for change in await box.changes()}
+        kinds = {change.path: change.kind for change in await box.changes()}
         assert kinds == {
             "README": "added", "deep/er/f": "added", "link": "added", "package/a.py": "changed", "package/b.py": "removed",
             "read.me": "removed",
         }  # fmt: skip
-        assert [change["path"] for change in await box.changes("/usr")] == ["bin/mine"]
+        assert [change.path for change in await box.changes("/usr")] == ["bin/mine"]
         return await box.diff()
 
     text = in_sandbox(scenario, folder)
@@ -96,10 +96,8 @@ def test_a_directory_that_was_removed_and_made_again_hides_the_old_one(tmp_path)
         )
         fork = await box.fork()
         await sh(fork, "rm package/c.py; rm -r read.me; echo back > read.me")
-        of_fork = {
-            change["path"]: (change["kind"], change["before"], change["after"]) for change in await fork.changes()
-        }
-        return {change["path"]: change["kind"] for change in await box.changes()}, of_fork
+        of_fork = {change.path: (change.kind, change.before, change.after) for change in await fork.changes()}
+        return {change.path: change.kind for change in await box.changes()}, of_fork
 
     changed, of_fork = in_sandbox(scenario, repository(tmp_path))
     assert changed == {
@@ -174,7 +172,7 @@ def test_links_lead_nowhere_outside(tmp_path):
         await box.write("package/a.py", "written inside\n")
         await sh(box, f"rm -r package; ln -s {tmp_path} package")
         assert (tmp_path / "secret").read_text() == "secret"
-        kinds = {change["path"]: change["after"] for change in await box.changes() if change["kind"] == "added"}
+        kinds = {change.path: change.after for change in await box.changes() if change.kind == "added"}
         assert kinds["package"] == str(tmp_path) and "secret" not in (await box.diff()).replace(
             f"{tmp_path}/secret", ""
         )

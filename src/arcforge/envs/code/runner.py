@@ -167,7 +167,7 @@ def solution(calls, answers, go, cpu_seconds):
 
 def serve(calls, answers):
     sys.argv[:] = ["solution.py"]
-    names: dict = {"__name__": "solution"}
+    names = {"__name__": "solution"}
     try:
         with open("solution.json") as file:
             for number, source in enumerate(json.load(file)):
@@ -180,7 +180,7 @@ def serve(calls, answers):
         asked = json.loads(line)
         try:
             function = names[asked["name"]]
-            told = {"value": encode(function(*decode(asked["args"]), **decode(asked["kwargs"])))}
+            told = {"value": encode(function(*decode(asked["args"]), **decode(asked["kwargs"])))}  # pyright: ignore[reportCallIssue]
         except BaseException as error:
             told = {"raised": type(error).__name__, "text": str(error)[:200]}
         say(answers, told)

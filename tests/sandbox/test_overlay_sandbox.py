@@ -246,6 +246,24 @@ asyncio.run(main())
     assert "arcforge-boxes" not in Path("/proc/mounts").read_text()
 
 
+def test_who_is_root_in_a_namespace_only_has_sandboxes_too():
+    """As an ordinary user has them: other marks in the upper directories, no control groups."""
+    code = """
+import asyncio
+from arcforge.sandbox.overlay import OverlaySandboxes
+async def main():
+    async with OverlaySandboxes() as boxes, await boxes.create(boxes.host()) as box:
+        await box.exec(["sh", "-c", "mkdir d; echo one > d/f; echo two > g"])
+        async with await box.fork() as fork:
+            await fork.exec(["sh", "-c", "rm -r d; mkdir d; echo three > d/h; rm g"])
+            print([(change.path, change.kind) for change in await fork.changes()], await box.read("d/f"))
+asyncio.run(main())
+"""
+    own = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    done = subprocess.run([*own, sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "[('d/f', 'removed'), ('d/h', 'added'), ('g', 'removed')] one\n\n", done.stderr
+
+
 def test_a_dead_server_is_an_error_and_a_new_one_starts(tmp_path):
     async def scenario(box, boxes):
         os.kill(boxes._server.pid, signal.SIGKILL)

@@ -109,15 +109,18 @@ class Box:
 def make_box(number: int, spec: Spec, store: str, groups: Cgroups) -> Box:
     """OSError, and nothing left, when the store cannot be made."""
     os.mkdir(store)
-    group = groups.create(f"box-{number}", spec.limits)
-    kernel.mount("tmpfs", store, "tmpfs", kernel.MS_NODEV | kernel.MS_NOSUID, f"size={spec.limits.disk_bytes},mode=755")
-    box = Box(number, spec, store, group, os.pipe())
-    os.set_blocking(box.status[0], False)
-    for inside, lowers in spec.overlays.items():
-        upper = box.overlay(inside)[0]
-        os.mkdir(upper)
-        state = os.stat(lowers[0])
-        os.chmod(upper, state.st_mode & 0o7777)
+    box = Box(number, spec, store, groups.create(f"box-{number}", spec.limits), os.pipe())
+    try:
+        size = f"size={spec.limits.disk_bytes},mode=755"
+        kernel.mount("tmpfs", store, "tmpfs", kernel.MS_NODEV | kernel.MS_NOSUID, size)
+        os.set_blocking(box.status[0], False)
+        for inside, lowers in spec.overlays.items():
+            upper = box.overlay(inside)[0]
+            os.mkdir(upper)
+            os.chmod(upper, os.stat(lowers[0]).st_mode & 0o7777)
+    except OSError:
+        box.remove()
+        raise
     return box
 
 

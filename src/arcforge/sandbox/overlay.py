@@ -35,6 +35,8 @@ Layer = tuple[int, tuple[str, ...] | None]
 BOX_LIMITS = Limits(cpu_seconds=600, processes=512, file_bytes=1 << 30, output_bytes=64 << 10)
 WORK = "/workspace"
 _OPERATION_SECONDS = 120.0
+# Who is not root becomes it in namespaces of its own; the server leaves and enters process namespaces, so it needs an own one too.
+_OWN_NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 class OverlaySandboxes:
@@ -112,7 +114,7 @@ class OverlaySandboxes:
 
     def _command(self) -> list[str]:
         folder = tempfile.mkdtemp(prefix="arcforge-boxes-")
-        own = ["unshare", "--user", "--map-root-user", "--mount"] if os.geteuid() else []
+        own = [*_OWN_NAMESPACES] if os.geteuid() else []
         name = f"arcforge-{os.getpid()}-{os.path.basename(folder)}"
         return [*own, sys.executable, "-P", "-m", "arcforge.sandbox.overlay_server", name, folder]
 

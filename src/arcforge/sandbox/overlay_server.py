@@ -55,6 +55,7 @@ class OverlayServer(JobServer):
         self.boxes: dict[int, Box] = {}
         self.layers: dict[int, str] = {}
         self.waiting: dict[int, tuple[str, Box | None]] = {}  # job number -> what it does, where
+        self.copying: dict[int, int] = {}  # job number -> the layer that it fills
         self.own = os.pidfd_open(os.getpid())
 
     def take(self, request: dict[str, Any]) -> None:
@@ -75,6 +76,9 @@ class OverlayServer(JobServer):
             self.answer({**job.answer(exit_code), "out_of_memory": killed})
         elif what == "snapshot":
             failed = {"error": f"cannot copy the changes: {job.texts()[1][:300]}"} if exit_code else {}
+            layer = self.copying.pop(job.id)
+            if failed:
+                self._drop_layer(layer)
             self.answer({"id": job.id, **failed})
         elif exit_code == 0:
             self.answer({"id": job.id, "raw": base64.b64encode(bytes(job.outputs[job.pipes[0]])).decode()})
@@ -253,7 +257,7 @@ class OverlayServer(JobServer):
             finally:
                 os._exit(127)
         close_all(writers)
-        self.waiting[request["id"]] = ("snapshot", None)
+        self.waiting[request["id"]], self.copying[request["id"]] = ("snapshot", None), request["snapshot"]
         self.add(Job(request["id"], pid, pipes, _COPY_SECONDS, 4096))
 
     def _drop_layer(self, number: int) -> None:

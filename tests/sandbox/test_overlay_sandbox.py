@@ -246,6 +246,22 @@ asyncio.run(main())
     assert "arcforge-boxes" not in Path("/proc/mounts").read_text()
 
 
+def test_hostile_trees_end_no_server(tmp_path):
+    async def scenario(box, boxes):
+        deep = "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nopen('end', 'w').close()"
+        assert (await box.exec(["python", "-c", deep], 60)).exit_code == 0
+        with pytest.raises(SandboxError, match="cannot tell the changes"):
+            await box.changes()
+        async with await boxes.create(box.spec) as other:
+            await other.exec(
+                ["python", "-c", "open(b'bad-\\xff', 'w').close(); import os; os.symlink(b'\\xfe', 'link')"]
+            )
+            return {change.path: change.after for change in await other.changes()}, await other.files()
+
+    changed, files = in_sandbox(scenario, repository(tmp_path))
+    assert changed == {"bad-\ufffd": "", "link": "\ufffd"} and "bad-\ufffd" in files
+
+
 def test_who_is_root_in_a_namespace_only_has_sandboxes_too():
     """As an ordinary user has them: other marks in the upper directories, no control groups."""
     code = """

@@ -22,14 +22,14 @@ def inside_operation(request: dict[str, Any], mistake: int) -> NoReturn:
     status = 0
     try:
         if "read" in request:
-            _say(_read(request["read"]))
+            say(_read(request["read"]))
         elif "write" in request:
             _write(request["write"], request["mode"])
         elif "end" in request:
             with suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
         else:
-            _say("\0".join(_list(set(request["list"]))).encode())
+            say(os.fsencode("\0".join(_list(set(request["list"])))))
     except OSError as error:
         os.write(2, f"{error.errno or errno.EIO} {error.strerror}".encode())
         status = mistake
@@ -75,7 +75,8 @@ def _list(skipped: set[str]) -> list[str]:
     return sorted(found)
 
 
-def _say(raw: bytes) -> None:
+def say(raw: bytes) -> None:
+    """All of it to standard output."""
     sys.stdout.flush()
     while raw:
         raw = raw[os.write(1, raw) :]

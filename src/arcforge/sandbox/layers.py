@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arcforge.sandbox.kernel import open_without_links
 
@@ -37,7 +37,12 @@ def changes(upper: str, lowers: Sequence[str]) -> list[Change]:
     found: dict[str, Change] = {}
     with _opened([upper]) as uppers, _opened(lowers) as layers:
         _compare(uppers[0], layers, "", found)
-    return [found[path] for path in sorted(found)]
+    return [replace(found[path], path=_readable(path)) for path in sorted(found)]
+
+
+def _readable(path: str) -> str:
+    """Names need not be UTF-8; what is told of them is."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _compare(above: int, below: list[int], prefix: str, found: dict[str, Change]) -> None:
@@ -110,7 +115,7 @@ def _text(directory: int, name: str) -> str | None:
     """A link reads as where it leads; anything but a link or a file of text as None."""
     state = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISLNK(state.st_mode):
-        return os.readlink(name, dir_fd=directory)
+        return _readable(os.readlink(name, dir_fd=directory))
     if not stat.S_ISREG(state.st_mode) or state.st_size > TEXT_CAP:
         return None
     with open(open_without_links(name, os.O_RDONLY | os.O_NONBLOCK, directory=directory, links=False), "rb") as file:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ from typing import Any, NoReturn
 from arcforge.sandbox import kernel
 from arcforge.sandbox.box import Box, make_box
 from arcforge.sandbox.cgroups import Cgroups
-from arcforge.sandbox.inside import inside_operation
+from arcforge.sandbox.inside import inside_operation, say
 from arcforge.sandbox.jobs import Job, JobServer, close_all, pipe_pair
 from arcforge.sandbox.layers import changes
 from arcforge.sandbox.limits import Limits, set_rlimits
@@ -40,7 +41,7 @@ _ALL = (
     | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 )  # fmt: skip
 _CREATE_SECONDS, _FILE_SECONDS, _COPY_SECONDS = 30.0, 30.0, 120.0
-_RAW_CAP = 2 << 20
+_RAW_CAP, _CHANGES_CAP = 2 << 20, 64 << 20
 MISTAKE = 100
 """Exit code of an operation on files that the caller asked for in vain; its standard error holds errno and text."""
 
@@ -80,6 +81,12 @@ class OverlayServer(JobServer):
             if failed:
                 self._drop_layer(layer)
             self.answer({"id": job.id, **failed})
+        elif what == "changes":
+            told = bytes(job.outputs[job.pipes[0]])
+            if exit_code or job.truncated:
+                self.answer({"id": job.id, "error": f"cannot tell the changes: {job.texts()[1][:300] or 'too many'}"})
+            else:
+                self.answer({"id": job.id, "changes": json.loads(told)})
         elif exit_code == 0:
             self.answer({"id": job.id, "raw": base64.b64encode(bytes(job.outputs[job.pipes[0]])).decode()})
         elif exit_code == MISTAKE:
@@ -105,11 +112,17 @@ class OverlayServer(JobServer):
             raise OSError("the sandbox is gone")
         return box
 
+    def _layer(self, number: int) -> str:
+        folder = self.layers.get(number)
+        if folder is None:
+            raise OSError("the snapshot is gone")
+        return folder
+
     def _create(self, request: dict[str, Any]) -> None:
         number, given = request["create"], dict(request["spec"])
         limits = Limits(**given.pop("limits"))
         for layer, only in given.pop("layers"):
-            held = self.layers[layer]
+            held = self._layer(layer)
             given["overlays"] = {
                 inside: lowers if only is not None and inside not in only else [os.path.join(held, name), *lowers]
                 for inside, lowers, name in _numbered(given["overlays"])
@@ -173,8 +186,7 @@ class OverlayServer(JobServer):
         elif "stats" in request:
             self.answer({"id": request["id"], **box.stats()})
         elif "changes" in request:
-            upper, lowers = box.overlay(request["changes"])
-            self.answer({"id": request["id"], "changes": [asdict(change) for change in changes(upper, lowers)]})
+            self._changes(request, box)
         elif "snapshot" in request:
             self._snapshot(request, box)
         elif "exec" in request:
@@ -231,6 +243,24 @@ class OverlayServer(JobServer):
         close_all(writers)
         self.waiting[request["id"]] = (what, box)
         self.add(Job(request["id"], pid, pipes, float(timeout), cap))
+
+    def _changes(self, request: dict[str, Any], box: Box) -> None:
+        """In a child: a tree that was made to be too large or too deep is its end alone."""
+        upper, lowers = box.overlay(request["changes"])
+        pipes, writers = pipe_pair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._detach(*writers)
+                say(json.dumps([asdict(change) for change in changes(upper, lowers)]).encode())
+                os._exit(0)
+            except BaseException as error:
+                os.write(2, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(1)
+        close_all(writers)
+        self.waiting[request["id"]] = ("changes", None)
+        self.add(Job(request["id"], pid, pipes, _COPY_SECONDS, _CHANGES_CAP))
 
     def _fork_in(self, box: Box) -> int:
         """fork() whose child has a number in the sandbox's process namespace, and this process as its parent all the same."""

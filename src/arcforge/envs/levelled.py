@@ -121,4 +121,7 @@ class LevelledFamily:
     def _draw(self, split: Split, index: int, rng: random.Random) -> Exercise:
         kind = self.domains[index % len(self.domains)]
         level = self.levels[index // len(self.domains) % len(self.levels)]
-        return draw(lambda random_: self.makers[kind](random_, level), lambda exercise: exercise.key, split, rng)
+        return draw(lambda random_: self._made(kind, level, random_), lambda exercise: exercise.key, split, rng)
+
+    def _made(self, kind: str, level: int, rng: random.Random) -> Exercise:
+        return self.makers[kind](rng, level)

@@ -116,11 +116,16 @@ def test_forks_are_apart(tmp_path):
         await box.write("read.me", "parent\n")
         grandchild = await one.fork()
         await snapshot.drop()
-        texts = [await each.read("read.me") for each in (box, one, two, grandchild)]
-        await asyncio.gather(*(each.close() for each in (one, two, grandchild)))
-        return texts
+        with pytest.raises(SandboxError, match="dropped"):
+            await snapshot.create()
+        await one.close()
+        late = await two.fork()  # of a sandbox whose snapshot was dropped
+        texts = [await each.read("read.me") for each in (box, late, two, grandchild)]
+        await asyncio.gather(*(each.close() for each in (late, two, grandchild)))
+        layers = [path for path in mounts(boxes) if "layer-" in path]
+        return texts, layers
 
-    assert in_sandbox(scenario, repository(tmp_path)) == ["parent\n", "one\n", "first\n", "one\n"]
+    assert in_sandbox(scenario, repository(tmp_path)) == (["parent\n", "first\n", "first\n", "one\n"], [])
 
 
 ESCAPES = {
@@ -315,6 +320,22 @@ def test_a_sandbox_that_cannot_be_made_says_why(tmp_path):
         return (await box.exec(["echo", "fine"])).stdout
 
     assert in_sandbox(scenario, repository(tmp_path)) == "fine\n"
+
+
+def mounts(boxes):
+    """Mount points in the server's own namespace."""
+    return [line.split()[1] for line in Path(f"/proc/{boxes._server.pid}/mounts").read_text().splitlines()]
+
+
+def test_a_command_cannot_pass_for_broken_machinery(tmp_path):
+    async def scenario(box, boxes):
+        forged = await sh(box, "echo 'cannot enter the sandbox: broken' >&2; exit 125")
+        await sh(box, "mkdir gone; chmod 644 read.me")
+        there = (await box.exec(["./read.me"])).exit_code
+        await sh(box, "rmdir gone")
+        return forged.exit_code, there, (await box.exec(["true"], directory="/workspace/gone")).exit_code
+
+    assert in_sandbox(scenario, repository(tmp_path)) == (125, 126, 126)
 
 
 async def settled(condition, seconds=10.0):

@@ -12,21 +12,21 @@ from typing import NoReturn
 from arcforge.sandbox import kernel
 from arcforge.sandbox.cgroups import Cgroups, Group
 from arcforge.sandbox.jobs import Job
-from arcforge.sandbox.spec import Spec, bubblewrap
+from arcforge.sandbox.spec import Spec, bubblewrap, upper_names
 
 
 @dataclass
 class Box:
-    """store: a memory file system as large as the sandbox's disk: upper and work directories by overlay. asked, closer: the
-    requests to answer when it is up and when it is gone, 0 for none."""
+    """store: a memory file system as large as the sandbox's disk: upper and work directories by overlay. layers: those of snapshots
+    that it lies on. job: bubblewrap, which sets it up and ends with it. asked, closer: the requests to answer when it is up and
+    when it is gone, 0 for none. failure: why it did not come up. kills: for memory, as last asked."""
 
     number: int
     spec: Spec
     store: str
     group: Group
     status: tuple[int, int]
-    monitor: int = 0
-    pid: int = 0
+    layers: tuple[int, ...] = ()
     pidfd: int = -1
     asked: int = 0
     closer: int = 0
@@ -36,41 +36,34 @@ class Box:
 
     def overlay(self, inside: str) -> tuple[str, list[str]]:
         """(upper directory, lower directories) of the overlay at a path inside. OSError when there is none."""
-        for place, (path, lowers) in enumerate(sorted(self.spec.overlays.items())):
-            if path == inside:
-                return os.path.join(self.store, f"upper-{place}"), list(lowers)
-        raise OSError(f"no overlay at {inside}")
+        if inside not in self.spec.overlays:
+            raise OSError(f"no overlay at {inside}")
+        return os.path.join(self.store, upper_names(self.spec.overlays)[inside]), list(self.spec.overlays[inside])
 
     def uppers(self) -> list[str]:
         return [self.overlay(inside)[0] for inside in self.spec.overlays]
 
     def become(self) -> NoReturn:
         """In a forked child: mount the overlays where only this sandbox sees them and turn into bubblewrap."""
-        try:
-            self.group.join()
-            kernel.unshare(kernel.CLONE_NEWNS)
-            merged = {}
-            for inside in self.spec.overlays:
-                upper, lowers = self.overlay(inside)
-                work, seen = upper.replace("upper-", "work-"), upper.replace("upper-", "seen-")
-                for folder in (work, seen):
-                    os.mkdir(folder)
-                options = f"lowerdir={':'.join(map(_escaped, lowers))},upperdir={upper},workdir={work}"
-                kernel.mount("overlay", seen, "overlay", 0, f"{options},{_options()}")
-                merged[inside] = seen
-            os.set_inheritable(self.status[1], True)
-            argv = bubblewrap(self.spec, merged, self.status[1])
-            os.execvp(argv[0], argv)
-        except BaseException as error:
-            os.write(2, str(error).encode())
-        finally:
-            os._exit(1)
+        self.group.join()
+        kernel.unshare(kernel.CLONE_NEWNS)
+        merged = {}
+        for inside in self.spec.overlays:
+            upper, lowers = self.overlay(inside)
+            work, seen = f"{upper}.work", f"{upper}.seen"
+            for folder in (work, seen):
+                os.mkdir(folder)
+            options = f"lowerdir={':'.join(map(_escaped, lowers))},upperdir={upper},workdir={work}"
+            kernel.mount("overlay", seen, "overlay", 0, f"{options},{_options()}")
+            merged[inside] = seen
+        os.set_inheritable(self.status[1], True)
+        argv = bubblewrap(self.spec, merged, self.status[1])
+        os.execvp(argv[0], argv)
 
     def came_up(self) -> None:
         """Take hold of its first process."""
         told = os.read(self.status[0], 4096)
-        self.pid = int(json.loads(told.splitlines()[0])["child-pid"])
-        self.pidfd = os.pidfd_open(self.pid)
+        self.pidfd = os.pidfd_open(json.loads(told.splitlines()[0])["child-pid"])
 
     def enter(self, kinds: int) -> None:
         """Move this process into the sandbox."""
@@ -82,8 +75,8 @@ class Box:
         with suppress(OSError):
             if self.pidfd >= 0:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            elif self.monitor:
-                os.kill(self.monitor, signal.SIGKILL)
+            elif self.job:
+                os.kill(self.job.pid, signal.SIGKILL)
 
     def memory_killed(self) -> bool:
         """Whether the kernel killed for memory since the last question."""
@@ -106,10 +99,10 @@ class Box:
         self.group.remove()
 
 
-def make_box(number: int, spec: Spec, store: str, groups: Cgroups) -> Box:
+def make_box(number: int, spec: Spec, store: str, groups: Cgroups, layers: tuple[int, ...]) -> Box:
     """OSError, and nothing left, when the store cannot be made."""
     os.mkdir(store)
-    box = Box(number, spec, store, groups.create(f"box-{number}", spec.limits), os.pipe())
+    box = Box(number, spec, store, groups.create(f"box-{number}", spec.limits), os.pipe(), layers)
     try:
         size = f"size={spec.limits.disk_bytes},mode=755"
         kernel.mount("tmpfs", store, "tmpfs", kernel.MS_NODEV | kernel.MS_NOSUID, size)

@@ -115,7 +115,8 @@ class Group:
 
 
 class Cgroups:
-    """Groups below one of our own, called `name`. held: the controllers that can be used here."""
+    """Groups below one of our own, called `name`: "word-PID-...", of the process for which they are. held: the controllers that
+    can be used here."""
 
     def __init__(self, name: str) -> None:
         self._bases: dict[str, Path] = {}
@@ -144,12 +145,9 @@ class Cgroups:
         for base in set(self._bases.values()):
             remove_tree(base)
 
-    def folders(self) -> list[str]:
-        """What is left to remove when this process dies."""
-        return sorted({str(base) for base in self._bases.values()})
-
     def _try_old(self, controller: str, base: Path) -> None:
         with suppress(OSError):
+            _sweep(base)
             base.mkdir()
             self._keep_if_usable({controller: base}, 1)
 
@@ -159,6 +157,7 @@ class Cgroups:
         for above in (own, own.parent):
             base = above / name
             with suppress(OSError):
+                _sweep(base)
                 base.mkdir()
                 for controller in wanted:
                     for folder in (above, base):
@@ -187,6 +186,15 @@ class Cgroups:
             for base in set(bases.values()):
                 _remove(base)
         return usable
+
+
+def _sweep(base: Path) -> None:
+    """Groups beside `base`, named as it is ("word-PID-..."), whose process was killed before it could remove them."""
+    word = base.name.partition("-")[0]
+    for other in base.parent.glob(f"{word}-*-*"):
+        pid = other.name.split("-")[1]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            remove_tree(other)
 
 
 def remove_tree(base: Path) -> None:

@@ -14,7 +14,6 @@ parent ends the server too, in case someone else still holds the socket.
 from __future__ import annotations
 
 import ast
-import ctypes
 import gc
 import json
 import os
@@ -26,10 +25,10 @@ import types
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from arcforge.sandbox import kernel
 from arcforge.sandbox.jobs import Job, JobServer, close_all, pipe_pair
 from arcforge.sandbox.limits import Limits, set_rlimits
 
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _PRELOADED = (ast, json, traceback)  # what test runners import, so that children find it loaded
 
 
@@ -38,7 +37,9 @@ class Server(JobServer):
         super().__init__(control)
         self.ground = ground if os.getpid() == 1 else ""
         self.scripts = {path: _compile_file(path) for path in scripts}
-        _harden()
+        if sys.platform == "linux":
+            kernel.adopt_orphans()
+            kernel.hide()
 
     def take(self, request: dict[str, Any]) -> None:
         os.stat(request["directory"])
@@ -87,7 +88,8 @@ def _child(
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _prctl(_PR_SET_DUMPABLE, 1)
+        if sys.platform == "linux":
+            kernel.show()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor, target in ((null, 0), (out, 1), (err, 2)):
             os.dup2(descriptor, target)
@@ -118,8 +120,6 @@ def _child(
 
 def _confine(directory: str, ground: str) -> None:
     """Only `directory` is left in `ground`, for this process and its children, and no capability to change that."""
-    from arcforge.sandbox import kernel
-
     user, group = os.getuid(), os.getgid()
     kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
@@ -154,17 +154,6 @@ def _children() -> list[int]:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
-
-
-def _harden() -> None:
-    """Orphans come back to this process, and no process of its user may look into it or trace it."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(_PR_SET_DUMPABLE, 0)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def main() -> None:

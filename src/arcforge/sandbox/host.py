@@ -21,22 +21,11 @@ _ETC = (
     "passwd", "profile", "protocols", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
 _TOP = (
-    "dev",
-    "home",
-    "mnt",
-    "opt",
-    "proc",
-    "root",
-    "run",
-    "srv",
-    "tmp",
-    "usr",
-    "var/tmp",
-    "var/log",
-    "var/lib",
-    "workspace",
-)
+    "dev", "home", "mnt", "opt", "proc", "root", "run", "srv", "tmp", "usr", "var/tmp", "var/log", "var/lib", "workspace",
+)  # fmt: skip
 _PROBE_SECONDS = 20
+BARE = ("bwrap", "--unshare-all", "--unshare-user", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+"""The least of bubblewrap: namespaces of its own, in which the whole machine is seen."""
 
 
 @functools.cache
@@ -44,21 +33,8 @@ def bubblewrap_works() -> bool:
     """Whether bubblewrap is installed and may make its namespaces here."""
     if shutil.which("bwrap") is None:
         return False
-    probe = [
-        "bwrap",
-        "--unshare-all",
-        "--unshare-user",
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "true",
-    ]
     try:
-        return subprocess.run(probe, capture_output=True, timeout=_PROBE_SECONDS, check=False).returncode == 0
+        return subprocess.run([*BARE, "true"], capture_output=True, timeout=_PROBE_SECONDS, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

@@ -10,29 +10,46 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 FILE_CAP = 1 << 20
+MISTAKE = 100
+"""Exit code of an operation on files that the caller asked for in vain; its standard error holds errno and text."""
 
 
-def inside_operation(request: dict[str, Any], mistake: int) -> NoReturn:
-    """One of {"read": path}, {"write": path, "mode"} (the content is standard input), {"list": skipped names} in the current directory, or
+def run_inside(argv: Sequence[str], directory: str, environment: Mapping[str, str]) -> NoReturn:
+    """Become the command. A directory or program that is not there is an exit code, as a shell has it: 127 or 126."""
+    what = directory
+    try:
+        os.chdir(directory)
+        what = argv[0]
+        os.execvpe(what, argv, environment)
+    except OSError as error:
+        os.write(2, f"{what}: {error.strerror}\n".encode())
+        os._exit(127 if isinstance(error, FileNotFoundError) and what == argv[0] else 126)
+
+
+def inside_operation(request: dict[str, Any], directory: str) -> NoReturn:
+    """One of {"read": path}, {"write": path, "mode"} (the content is standard input), {"list": skipped names} in `directory`, or
     {"end": true}: every process but the sandbox's first and this one is killed."""
     status = 0
     try:
+        if "end" in request:
+            with suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            os._exit(0)
+        os.chdir(directory)
         if "read" in request:
             say(_read(request["read"]))
         elif "write" in request:
             _write(request["write"], request["mode"])
-        elif "end" in request:
-            with suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
         else:
             say(os.fsencode("\0".join(_list(set(request["list"])))))
     except OSError as error:
         os.write(2, f"{error.errno or errno.EIO} {error.strerror}".encode())
-        status = mistake
+        status = MISTAKE
     os._exit(status)
 
 

@@ -12,7 +12,6 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -48,6 +47,11 @@ class Job:
             os.killpg(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):  # the child may not have become a group yet
             os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def output(self) -> bytes:
+        """Of stdout."""
+        return bytes(self.outputs[self.pipes[0]])
 
     def texts(self) -> tuple[str, str]:
         out, err = (bytes(self.outputs[pipe]).decode(errors="replace") for pipe in self.pipes)
@@ -86,9 +90,6 @@ class JobServer:
     def settle(self, job: Job) -> None:
         """A job has ended and is about to be reaped: its process id is still its own."""
 
-    def ended(self, pid: int) -> None:
-        """A child that is no job ended and was reaped."""
-
     def tick(self) -> None:
         """Called after every round."""
 
@@ -115,8 +116,8 @@ class JobServer:
                     elif key.fileobj is self._wake:
                         with suppress(BlockingIOError):
                             self._wake.recv(4096)
-                    elif not key.data(key.fd):
-                        self.forget(key.fd)
+                    elif not key.data.read(key.fd):
+                        self._unwatch(key.fd)
                 self._expire()
                 self._reap()
                 self.tick()
@@ -127,21 +128,15 @@ class JobServer:
         """Watch a child that was forked just now."""
         self.jobs[job.pid] = job
         for pipe in job.pipes:
-            self.watch(pipe, job.read)
+            os.set_blocking(pipe, False)
+            self.selector.register(pipe, selectors.EVENT_READ, job)
 
-    def watch(self, descriptor: int, readable: Callable[[int], bool]) -> None:
-        """Call `readable(descriptor)` when there is something to read, until it says False."""
-        os.set_blocking(descriptor, False)
-        self.selector.register(descriptor, selectors.EVENT_READ, readable)
-
-    def forget(self, descriptor: int) -> None:
+    def _unwatch(self, descriptor: int) -> None:
         with suppress(KeyError):
             self.selector.unregister(descriptor)
 
-    def answer(self, answer: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        raw = json.dumps(answer).encode() + b"\n"
-        sent = socket.send_fds(self.control, [raw], descriptors) if descriptors else 0
-        self.control.sendall(raw[sent:])
+    def answer(self, answer: dict[str, Any]) -> None:
+        self.control.sendall(json.dumps(answer).encode() + b"\n")
 
     def _request(self, request: dict[str, Any]) -> None:
         if "cancel" in request:
@@ -179,13 +174,12 @@ class JobServer:
                 self.settle(job)
             _, status = os.waitpid(seen.si_pid, 0)
             if not job:
-                self.ended(seen.si_pid)
                 continue
             for pipe in job.pipes:
                 for _ in range(_LAST_CHUNKS):
                     if pipe not in self.selector.get_map() or not job.read(pipe):
                         break
-                self.forget(pipe)
+                self._unwatch(pipe)
                 os.close(pipe)
             self.finish(job, os.waitstatus_to_exitcode(status))
 

@@ -6,19 +6,19 @@ Every function raises OSError with the kernel's errno. Flags carry the names of 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from contextlib import suppress
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 0x1, 0x2, 0x4, 0x20, 0x1000, 0x4000
-MS_PRIVATE, MS_SLAVE = 0x40000, 0x80000
+MS_SLAVE = 0x80000
 MNT_DETACH = 0x2
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
-_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 24, 36, 38
 _OPENAT2 = 437
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
-_AT_FDCWD = -100
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 _CAPABILITY_VERSION_3 = 0x20080522
 _ATTEMPTS = 16
@@ -53,20 +53,23 @@ def join_namespaces(descriptor: int, kinds: int) -> None:
     _check(_libc.setns(descriptor, kinds), "setns")
 
 
-def open_without_links(path: str, flags: int, mode: int = 0, directory: int = _AT_FDCWD, links: bool = True) -> int:
-    """open(2) that refuses the links of /proc (ELOOP), which lead to what other processes have open.
+def open_beneath(name: str, flags: int, directory: int) -> int:
+    """open(2) below an open directory that follows no link (ELOOP) and leaves it by no name (EXDEV)."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+    for _ in range(_ATTEMPTS):
+        with suppress(BlockingIOError):  # something was renamed meanwhile
+            return _system_call(_OPENAT2, directory, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
+    raise BlockingIOError(errno.EAGAIN, "renamed again and again", name)
 
-    links=False refuses every link, and a path that leaves `directory` (EXDEV).
-    """
-    resolve = _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _system_call(_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-        except BlockingIOError:  # something was renamed meanwhile
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+
+def adopt_orphans() -> None:
+    """Processes below this one whose parent ends become its children."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def show() -> None:
+    """Undo hide(): the files of this process in /proc are its own again."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
 
 
 def hide() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from arcforge.sandbox.kernel import open_without_links
+from arcforge.sandbox.kernel import open_beneath
 
 TEXT_CAP = 1 << 20
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
@@ -46,11 +46,12 @@ def _readable(path: str) -> str:
 
 
 def _compare(above: int, below: list[int], prefix: str, found: dict[str, Change]) -> None:
-    old = {} if _is_opaque(above) else _listing(below)
+    old = _listing(below)
     if _is_opaque(above):
-        for name, layer in _listing(below).items():
+        for name, layer in old.items():
             if not _exists(above, name):
                 _removed(layer, below, prefix, name, found)
+        old = {}
     for name in os.listdir(above):
         state = os.stat(name, dir_fd=above, follow_symlinks=False)
         if _is_whiteout(state):
@@ -118,7 +119,7 @@ def _text(directory: int, name: str) -> str | None:
         return _readable(os.readlink(name, dir_fd=directory))
     if not stat.S_ISREG(state.st_mode) or state.st_size > TEXT_CAP:
         return None
-    with open(open_without_links(name, os.O_RDONLY | os.O_NONBLOCK, directory=directory, links=False), "rb") as file:
+    with open(open_beneath(name, os.O_RDONLY | os.O_NONBLOCK, directory), "rb") as file:
         raw = file.read(TEXT_CAP + 1)
     with suppress(UnicodeDecodeError):
         return raw.decode()

@@ -17,7 +17,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arcforge.core.errors import SandboxError, UserError
@@ -140,20 +140,18 @@ class OverlaySandbox:
     ) -> ExecResult:
         """Run `argv` (no shell) in `directory`, the spec's workdir if not given. What it leaves in the background goes on.
 
-        Exit code 127: not found, -9: killed, by the timeout (seconds; the limits' if not given) or for memory.
+        Exit code 127: not found, 126: not to be run, or no such directory, -9: killed, by the timeout (seconds; the limits' if
+        not given) or for memory.
         """
         limits = self.spec.limits
         seconds = limits.wall_seconds if timeout is None else timeout
+        if not argv:
+            raise ValueError("an empty command")
         request = {
             "exec": list(argv), "directory": directory or self.spec.workdir, "env": dict(env or {}), "timeout": seconds,
             "stdin": stdin, "limits": asdict(limits),
         }  # fmt: skip
-        if not argv:
-            raise ValueError("an empty command")
-        result = ExecResult(**await self._ask(request, seconds))
-        if result.exit_code == 125 and result.stderr.startswith("cannot enter the sandbox"):
-            raise SandboxError(result.stderr.strip())
-        return result
+        return ExecResult(**await self._ask(request, seconds))
 
     async def read(self, path: str) -> str:
         """Text of a file; relative paths are below the workdir. OSError and UnicodeDecodeError: the caller's mistakes."""
@@ -178,9 +176,14 @@ class OverlaySandbox:
         return raw.split("\0") if raw else []
 
     async def changes(self, inside: str | None = None) -> list[FileChange]:
-        """What differs from the folders below the overlay at a path inside, the workdir's if not given."""
-        answer = await self._ask({"changes": inside or self.spec.workdir})
-        return [FileChange(**change) for change in answer["changes"]]
+        """What differs below a path inside, the workdir if not given, from the folders below its overlay; paths relative to it."""
+        place = PurePosixPath(inside or self.spec.workdir)
+        overlay = max((path for path in self.spec.overlays if place.is_relative_to(path)), key=len)
+        answer = await self._ask({"changes": overlay})
+        below = str(place.relative_to(overlay))
+        prefix = "" if below == "." else f"{below}/"
+        found = (change for change in answer["changes"] if change["path"].startswith(prefix))
+        return [FileChange(**{**change, "path": change["path"].removeprefix(prefix)}) for change in found]
 
     async def diff(self) -> str:
         return diff_of(await self.changes())
@@ -193,7 +196,11 @@ class OverlaySandbox:
 
     async def fork(self) -> OverlaySandbox:
         """A sandbox that starts with this one's files."""
-        return await (await self.snapshot()).create()
+        snapshot = await self.snapshot()
+        try:
+            return await snapshot.create()
+        finally:
+            await snapshot.drop()
 
     async def kill(self) -> None:
         """End every process inside; the files stay."""
@@ -232,13 +239,18 @@ class OverlaySnapshot:
         self, owner: OverlaySandboxes, server: ServerProcess, spec: Spec, below: tuple[Layer, ...], number: int
     ) -> None:
         self._owner, self._server, self._spec, self._below, self._number = owner, server, spec, below, number
+        self._dropped = False
 
     async def create(self, only: Sequence[str] | None = None) -> OverlaySandbox:
         """A sandbox that starts with these files; only: with those of these overlays (paths inside), the others as they were
         when the snapshot's sandbox was made."""
+        if self._dropped:
+            raise SandboxError("the snapshot was dropped")
         layer = (self._number, None if only is None else tuple(only))
         return await self._owner.create_over(self._spec, (*self._below, layer))
 
     async def drop(self) -> None:
-        """Forget the files; sandboxes made of them go on."""
-        await self._server.ask({"drop": self._number}, _OPERATION_SECONDS)
+        """No more sandboxes are made of it. Those that were go on, and keep its files as long as they or their forks live."""
+        if not self._dropped:
+            self._dropped = True
+            await self._server.ask({"drop": self._number}, _OPERATION_SECONDS)

@@ -7,7 +7,7 @@ its own, so that what it mounts is seen by nobody else and is gone with it. Stan
     {"box": NUMBER, "exec": ARGV, "directory", "env", "timeout", "stdin", "limits"}
     {"box": NUMBER, "read" | "write" | "list" | "end": ...}  done by a process inside, which no link can lead outside
     {"box": NUMBER, "changes": PATH INSIDE}          of one overlay, from its upper directory
-    {"box": NUMBER, "snapshot": LAYER}               its upper directories copied as layers; {"drop": LAYER} forgets them
+    {"box": NUMBER, "snapshot": LAYER}               its upper directories copied as layers; {"drop": LAYER}: not asked for any more
     {"box": NUMBER, "stats": true} | {"box": NUMBER, "close": true}
 
 Answers: {"id", ...} or {"id", "error"}; {"id", "errno"} for what a caller did wrong with a path.
@@ -23,18 +23,20 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from arcforge.sandbox import kernel
 from arcforge.sandbox.box import Box, make_box
 from arcforge.sandbox.cgroups import Cgroups
-from arcforge.sandbox.inside import inside_operation, say
+from arcforge.sandbox.inside import MISTAKE, inside_operation, run_inside, say
 from arcforge.sandbox.jobs import Job, JobServer, close_all, pipe_pair
 from arcforge.sandbox.layers import changes
 from arcforge.sandbox.limits import Limits, set_rlimits
-from arcforge.sandbox.spec import Spec
+from arcforge.sandbox.spec import Spec, upper_names
 
 _ALL = (
     kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
@@ -42,8 +44,18 @@ _ALL = (
 )  # fmt: skip
 _CREATE_SECONDS, _FILE_SECONDS, _COPY_SECONDS = 30.0, 30.0, 120.0
 _RAW_CAP, _CHANGES_CAP = 2 << 20, 64 << 20
-MISTAKE = 100
-"""Exit code of an operation on files that the caller asked for in vain; its standard error holds errno and text."""
+Act = Callable[[], NoReturn]
+Done = Callable[[Job, int, str], None]
+"""Called with a job that ended, its exit code, and what stopped it before it became what it should; "" for nothing."""
+
+
+@dataclass
+class Layer:
+    """A snapshot's copy of upper directories. below: the layers it lies on. users: its handle outside, sandboxes, layers on it."""
+
+    folder: str
+    below: tuple[int, ...]
+    users: int = 1
 
 
 class OverlayServer(JobServer):
@@ -54,46 +66,37 @@ class OverlayServer(JobServer):
         self.groups = Cgroups(name)
         self.folder = folder
         self.boxes: dict[int, Box] = {}
-        self.layers: dict[int, str] = {}
-        self.waiting: dict[int, tuple[str, Box | None]] = {}  # job number -> what it does, where
-        self.copying: dict[int, int] = {}  # job number -> the layer that it fills
+        self.layers: dict[int, Layer] = {}
+        self.running: dict[int, tuple[int, Done]] = {}  # job number -> where it tells its failure, what follows its end
         self.own = os.pidfd_open(os.getpid())
 
     def take(self, request: dict[str, Any]) -> None:
         if "create" in request:
             self._create(request)
         elif "drop" in request:
-            self._drop_layer(request["drop"])
+            self._release(request["drop"])
             self.answer({"id": request["id"]})
         else:
             self._use(request, self._box(request["box"]))
 
     def finish(self, job: Job, exit_code: int) -> None:
-        what, box = self.waiting.pop(job.id)
-        if what == "create" and box:
-            self._gone(box, job)
-        elif what == "exec" and box:
-            killed = exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL) and box.memory_killed()
-            self.answer({**job.answer(exit_code), "out_of_memory": killed})
-        elif what == "snapshot":
-            failed = {"error": f"cannot copy the changes: {job.texts()[1][:300]}"} if exit_code else {}
-            layer = self.copying.pop(job.id)
-            if failed:
-                self._drop_layer(layer)
-            self.answer({"id": job.id, **failed})
-        elif what == "changes":
-            told = bytes(job.outputs[job.pipes[0]])
-            if exit_code or job.truncated:
-                self.answer({"id": job.id, "error": f"cannot tell the changes: {job.texts()[1][:300] or 'too many'}"})
-            else:
-                self.answer({"id": job.id, "changes": json.loads(told)})
-        elif exit_code == 0:
-            self.answer({"id": job.id, "raw": base64.b64encode(bytes(job.outputs[job.pipes[0]])).decode()})
-        elif exit_code == MISTAKE:
-            number, _, text = job.texts()[1].partition(" ")
-            self.answer({"id": job.id, "errno": int(number), "text": text})
-        else:
-            self.answer({"id": job.id, "error": f"a process for files died with {exit_code}: {job.texts()[1][:300]}"})
+        failed, done = self.running.pop(job.id)
+        failure = os.read(failed, 4096).decode(errors="replace")  # at its end: every writer is gone
+        os.close(failed)
+        done(job, exit_code, failure)
+
+    def tick(self) -> None:
+        """Sandboxes that came up in this round."""
+        for box in self.boxes.values():
+            if box.job and box.asked and b"ready" in box.job.output:
+                box.job.deadline = float("inf")
+                asked, box.asked = box.asked, 0
+                try:
+                    box.came_up()
+                    self.answer({"id": asked, "held": self.groups.held})
+                except (OSError, ValueError) as error:
+                    box.failure, box.asked = f"cannot enter the sandbox: {error}", asked
+                    box.signal()
 
     def end(self) -> None:
         for box in self.boxes.values():
@@ -101,8 +104,8 @@ class OverlayServer(JobServer):
         super().end()
         for box in list(self.boxes.values()):
             box.remove()
-        for layer in list(self.layers):
-            self._drop_layer(layer)
+        for layer in self.layers.values():
+            _unmounted(layer.folder)
         self.groups.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -112,72 +115,79 @@ class OverlayServer(JobServer):
             raise OSError("the sandbox is gone")
         return box
 
-    def _layer(self, number: int) -> str:
-        folder = self.layers.get(number)
-        if folder is None:
-            raise OSError("the snapshot is gone")
-        return folder
+    def _start(
+        self, number: int, act: Act, done: Done, *, timeout: float, cap: int, stdin: bytes = b"", box: Box | None = None
+    ) -> Job:
+        """A child that calls `act`, with a number in the process namespace of `box`. What stops it before it executes a program
+        or ends is told apart from all that a program may say."""
+        pipes, writers = pipe_pair()
+        failed, failing = os.pipe()
+        try:
+            pid = self._fork_in(box) if box else os.fork()
+        except OSError:
+            close_all((*pipes, *writers, failed, failing))
+            raise
+        if pid == 0:
+            try:
+                _detach(*writers, stdin)
+                act()
+            except BaseException as error:
+                os.write(failing, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(1)
+        close_all((*writers, failing))
+        job = Job(number, pid, pipes, timeout, cap)
+        self.running[number] = (failed, done)
+        self.add(job)
+        return job
+
+    def _fork_in(self, box: Box) -> int:
+        """fork() whose child has a number in the sandbox's process namespace, and this process as its parent all the same."""
+        kernel.join_namespaces(box.pidfd, kernel.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                kernel.join_namespaces(self.own, kernel.CLONE_NEWPID)
+        return pid
 
     def _create(self, request: dict[str, Any]) -> None:
         number, given = request["create"], dict(request["spec"])
-        limits = Limits(**given.pop("limits"))
-        for layer, only in given.pop("layers"):
-            held = self._layer(layer)
-            given["overlays"] = {
-                inside: lowers if only is not None and inside not in only else [os.path.join(held, name), *lowers]
-                for inside, lowers, name in _numbered(given["overlays"])
-            }
-        spec = Spec(**given, limits=limits)
-        box = make_box(number, spec, os.path.join(self.folder, f"box-{number}"), self.groups)
-        self.boxes[number] = box
-        pipes, writers = pipe_pair()
+        limits, layers = Limits(**given.pop("limits")), given.pop("layers")
+        for layer, only in layers:
+            folder = self._layer(layer).folder
+            for inside, name in upper_names(given["overlays"]).items():
+                if only is None or inside in only:
+                    lowers = given["overlays"][inside]
+                    given["overlays"] = {**given["overlays"], inside: [os.path.join(folder, name), *lowers]}
+        store = os.path.join(self.folder, f"box-{number}")
+        box = make_box(number, Spec(**given, limits=limits), store, self.groups, tuple(layer for layer, _ in layers))
+        self._hold(box.layers)
+        self.boxes[number], box.asked = box, request["id"]
         try:
-            pid = os.fork()
+            box.job = self._start(
+                request["id"], box.become, partial(self._gone, box), timeout=_CREATE_SECONDS, cap=4096
+            )
         except OSError:
-            close_all((*pipes, *writers))
             self._forget(box)
             raise
-        if pid == 0:
-            self._detach(*writers)
-            box.become()
-        close_all(writers)
-        box.monitor, box.asked = pid, request["id"]
-        self.waiting[request["id"]] = ("create", box)
-        job = Job(request["id"], pid, pipes, _CREATE_SECONDS, 4096)
-        self.add(job)
-        box.job = job
 
-    def tick(self) -> None:
-        """Sandboxes that came up in this round."""
-        for box in self.boxes.values():
-            if box.job and box.asked and b"ready" in box.job.outputs[box.job.pipes[0]]:
-                box.job.deadline = float("inf")
-                asked, box.asked = box.asked, 0
-                try:
-                    box.came_up()
-                    self.answer({"id": asked, "held": self.groups.held})
-                except (OSError, ValueError) as error:
-                    box.failure = f"cannot enter the sandbox: {error}"
-                    box.asked = asked
-                    os.kill(box.monitor, signal.SIGKILL)
-
-    def _gone(self, box: Box, job: Job) -> None:
-        """Its process ended: asked to, or by itself."""
+    def _gone(self, box: Box, job: Job, exit_code: int, failure: str) -> None:
+        """Its first process ended: asked to, or by itself. The kernel ends all that were inside with it."""
+        self._forget(box)
         if box.asked:
-            said = box.failure or job.texts()[1].strip()[-300:] or "no reason was told"
+            said = box.failure or failure or job.texts()[1].strip()[-300:] or "no reason was told"
             why = "did not come up in time" if job.timed_out else said
             self.answer({"id": box.asked, "error": f"cannot make a sandbox: {why}"})
         if box.closer:
             self.answer({"id": box.closer})
-        for pid, other in self.jobs.items():
-            if self.waiting.get(other.id, ("", None))[1] is box:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self._forget(box)
 
     def _forget(self, box: Box) -> None:
         self.boxes.pop(box.number, None)
         box.remove()
+        for layer in box.layers:
+            self._release(layer)
 
     def _use(self, request: dict[str, Any], box: Box) -> None:
         if "close" in request:
@@ -195,125 +205,123 @@ class OverlayServer(JobServer):
             self._files(request, box)
 
     def _exec(self, request: dict[str, Any], box: Box) -> None:
-        limits = Limits(**request["limits"])
+        limits, held = Limits(**request["limits"]), self.groups.held
 
-        def command() -> NoReturn:
+        def act() -> NoReturn:
             box.enter(_ALL)
-            os.chdir(request["directory"])
-            set_rlimits(
-                limits, address_space="memory" not in self.groups.held, processes="pids" not in self.groups.held
-            )
+            set_rlimits(limits, address_space="memory" not in held, processes="pids" not in held)
             kernel.drop_privileges()
-            environment = {**box.spec.environment(), **request["env"]}
-            try:
-                os.execvpe(request["exec"][0], request["exec"], environment)
-            except OSError as error:
-                os.write(2, f"{request['exec'][0]}: {error.strerror}\n".encode())
-                os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+            run_inside(request["exec"], request["directory"], {**box.spec.environment(), **request["env"]})
 
-        self._fork("exec", request, box, command, request["timeout"], limits.output_bytes, request["stdin"].encode())
+        def done(job: Job, exit_code: int, failure: str) -> None:
+            if failure:
+                self.answer({"id": job.id, "error": f"cannot enter the sandbox: {failure}"})
+                return
+            killed = exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL) and box.memory_killed()
+            self.answer({**job.answer(exit_code), "out_of_memory": killed})
+
+        self._start(
+            request["id"], act, done, timeout=request["timeout"], cap=limits.output_bytes,
+            stdin=request["stdin"].encode(), box=box,
+        )  # fmt: skip
 
     def _files(self, request: dict[str, Any], box: Box) -> None:
-        def operation() -> NoReturn:
+        def act() -> NoReturn:
             box.enter(_ALL)
-            os.chdir(box.spec.workdir)
             kernel.drop_privileges()
-            inside_operation(request, MISTAKE)
+            inside_operation(request, box.spec.workdir)
 
-        self._fork("files", request, box, operation, _FILE_SECONDS, _RAW_CAP, base64.b64decode(request.get("raw", "")))
+        def done(job: Job, exit_code: int, failure: str) -> None:
+            if exit_code == 0:
+                self.answer({"id": job.id, "raw": base64.b64encode(job.output).decode()})
+            elif exit_code == MISTAKE and not failure:
+                number, _, text = job.texts()[1].partition(" ")
+                self.answer({"id": job.id, "errno": int(number), "text": text})
+            else:
+                self.answer({"id": job.id, "error": f"a process for files died with {exit_code}: {failure}"})
 
-    def _fork(
-        self, what: str, request: dict[str, Any], box: Box, act: Any, timeout: float, cap: int, stdin: bytes
-    ) -> None:
-        """A child in the sandbox's process namespace that calls `act`."""
-        pipes, writers = pipe_pair()
-        try:
-            pid = self._fork_in(box)
-        except OSError:
-            close_all((*pipes, *writers))
-            raise
-        if pid == 0:
-            try:
-                self._detach(*writers, stdin=stdin)
-                act()
-            except BaseException as error:
-                os.write(2, f"cannot enter the sandbox: {error}\n".encode())
-            finally:
-                os._exit(125)
-        close_all(writers)
-        self.waiting[request["id"]] = (what, box)
-        self.add(Job(request["id"], pid, pipes, float(timeout), cap))
+        stdin = base64.b64decode(request.get("raw", ""))
+        self._start(request["id"], act, done, timeout=_FILE_SECONDS, cap=_RAW_CAP, stdin=stdin, box=box)
 
     def _changes(self, request: dict[str, Any], box: Box) -> None:
         """In a child: a tree that was made to be too large or too deep is its end alone."""
         upper, lowers = box.overlay(request["changes"])
-        pipes, writers = pipe_pair()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self._detach(*writers)
-                say(json.dumps([asdict(change) for change in changes(upper, lowers)]).encode())
-                os._exit(0)
-            except BaseException as error:
-                os.write(2, f"{type(error).__name__}: {error}".encode())
-            finally:
-                os._exit(1)
-        close_all(writers)
-        self.waiting[request["id"]] = ("changes", None)
-        self.add(Job(request["id"], pid, pipes, _COPY_SECONDS, _CHANGES_CAP))
 
-    def _fork_in(self, box: Box) -> int:
-        """fork() whose child has a number in the sandbox's process namespace, and this process as its parent all the same."""
-        kernel.join_namespaces(box.pidfd, kernel.CLONE_NEWPID)
-        pid = -1
-        try:
-            pid = os.fork()
-        finally:
-            if pid:
-                kernel.join_namespaces(self.own, kernel.CLONE_NEWPID)
-        return pid
+        def act() -> NoReturn:
+            say(json.dumps([asdict(change) for change in changes(upper, lowers)]).encode())
+            os._exit(0)
+
+        def done(job: Job, exit_code: int, failure: str) -> None:
+            if exit_code or job.truncated:
+                why = failure or ("too many" if job.truncated else f"a process for them died with {exit_code}")
+                self.answer({"id": job.id, "error": f"cannot tell the changes: {why[:300]}"})
+            else:
+                self.answer({"id": job.id, "changes": json.loads(job.output)})
+
+        self._start(request["id"], act, done, timeout=_COPY_SECONDS, cap=_CHANGES_CAP)
 
     def _snapshot(self, request: dict[str, Any], box: Box) -> None:
-        target = os.path.join(self.folder, f"layer-{request['snapshot']}")
+        number, target = request["snapshot"], os.path.join(self.folder, f"layer-{request['snapshot']}")
+
+        def act() -> NoReturn:
+            os.execvp("cp", ["cp", "-a", "--", *box.uppers(), target])
+
+        def done(job: Job, exit_code: int, failure: str) -> None:
+            if exit_code:
+                self._release(number)
+                self.answer({"id": job.id, "error": f"cannot copy the changes: {failure or job.texts()[1][:300]}"})
+            else:
+                self.answer({"id": job.id})
+
         os.mkdir(target)
         kernel.mount("tmpfs", target, "tmpfs", 0, f"size={box.spec.limits.disk_bytes},mode=755")
-        self.layers[request["snapshot"]] = target
-        pipes, writers = pipe_pair()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self._detach(*writers)
-                os.execvp("cp", ["cp", "-a", "--", *box.uppers(), target])
-            finally:
-                os._exit(127)
-        close_all(writers)
-        self.waiting[request["id"]], self.copying[request["id"]] = ("snapshot", None), request["snapshot"]
-        self.add(Job(request["id"], pid, pipes, _COPY_SECONDS, 4096))
+        self._hold(box.layers)
+        self.layers[number] = Layer(target, box.layers)
+        try:
+            self._start(request["id"], act, done, timeout=_COPY_SECONDS, cap=4096)
+        except OSError:
+            self._release(number)
+            raise
 
-    def _drop_layer(self, number: int) -> None:
-        if (folder := self.layers.pop(number, None)) is not None:
-            kernel.unmount(folder)
-            with suppress(OSError):
-                os.rmdir(folder)
+    def _layer(self, number: int) -> Layer:
+        layer = self.layers.get(number)
+        if layer is None:
+            raise OSError("the snapshot is gone")
+        return layer
 
-    @staticmethod
-    def _detach(out: int, err: int, stdin: bytes = b"") -> None:
-        """A child's descriptors and signals; nothing of the server's stays open but what closes by itself at execve."""
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        source = os.memfd_create("stdin") if stdin else os.open(os.devnull, os.O_RDONLY)
-        if stdin:
-            os.write(source, stdin)
-            os.lseek(source, 0, os.SEEK_SET)
-        for descriptor, target in ((source, 0), (out, 1), (err, 2)):
-            os.dup2(descriptor, target)
+    def _hold(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.layers[number].users += 1
+
+    def _release(self, number: int) -> None:
+        """One user less; without any its files are gone, and what it lies on is released."""
+        layer = self._layer(number)
+        layer.users -= 1
+        if not layer.users:
+            del self.layers[number]
+            _unmounted(layer.folder)
+            for below in layer.below:
+                self._release(below)
 
 
-def _numbered(overlays: dict[str, list[str]]) -> list[tuple[str, list[str], str]]:
-    """(path inside, lowers, name of its folder): the names are the same for every sandbox with these overlays."""
-    return [(inside, lowers, f"upper-{place}") for place, (inside, lowers) in enumerate(sorted(overlays.items()))]
+def _unmounted(folder: str) -> None:
+    with suppress(OSError):
+        kernel.unmount(folder)
+        os.rmdir(folder)
+
+
+def _detach(out: int, err: int, stdin: bytes) -> None:
+    """A child's descriptors and signals; nothing of the server's stays open but what closes by itself at execve."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    source = os.memfd_create("stdin") if stdin else os.open(os.devnull, os.O_RDONLY)
+    while stdin:
+        stdin = stdin[os.write(source, stdin) :]
+    os.lseek(source, 0, os.SEEK_SET)
+    for descriptor, target in ((source, 0), (out, 1), (err, 2)):
+        os.dup2(descriptor, target)
 
 
 def main() -> None:

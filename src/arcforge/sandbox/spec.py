@@ -40,6 +40,11 @@ class Spec:
         return {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TZ": "UTC", **self.env}
 
 
+def upper_names(overlays: Mapping[str, object]) -> dict[str, str]:
+    """Path inside -> name of its upper directory: the same for every sandbox with these overlays, and in its snapshots."""
+    return {inside: f"upper-{place}" for place, inside in enumerate(sorted(overlays))}
+
+
 def bubblewrap(spec: Spec, merged: Mapping[str, str], status: int) -> list[str]:
     """The command that sets the sandbox up and keeps it. merged: path inside -> where its overlay is mounted outside. status: the
     descriptor that is told the process id."""

@@ -21,19 +21,14 @@ from pathlib import Path
 
 from arcforge.core.runs import atomic_write, read_jsonl
 from arcforge.envs.terminal.admission import admit
-from arcforge.envs.terminal.generate import DIFFICULTIES, FAMILIES, generate
+from arcforge.envs.terminal.generate import generate, in_turn
 from arcforge.envs.terminal.handwritten.collection import handwritten
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 
 
 def tasks(count: int) -> list[HarborTask]:
-    families, found = list(FAMILIES), []
-    for number in range(count):
-        turn, family = divmod(number, len(families))
-        seed, level = divmod(turn, len(DIFFICULTIES))
-        found.append(generate(families[family], seed, DIFFICULTIES[level]))
-    return found
+    return [generate(*in_turn(number)) for number in range(count)]
 
 
 async def run(todo: list[HarborTask], log: Path, in_flight: int) -> None:

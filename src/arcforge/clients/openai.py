@@ -11,6 +11,7 @@ They agree on messages and tools and differ in how thinking is asked for and giv
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Literal
 
 from arcforge.clients.http import JsonClient, malformed, session_header
@@ -20,17 +21,6 @@ from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import Completion, CompletionRequest
 
 Dialect = Literal["vllm", "glm", "openai"]
-
-
-async def first_model(base_url: str, api_key: str = "") -> str:
-    """The first name that the endpoint's /models tells. EngineError when it tells none."""
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    async with JsonClient(base_url.rstrip("/"), 30.0, headers, public=True) as http:
-        answer = await http.get("/models")
-    try:
-        return str(answer["data"][0]["id"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise malformed(f"{base_url}/models", error) from None
 
 
 class ChatCompleter:
@@ -43,8 +33,7 @@ class ChatCompleter:
     def __init__(
         self, base_url: str, model: str, api_key: str = "", timeout: float = 600.0, dialect: Dialect = "vllm"
     ) -> None:
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = JsonClient(base_url, timeout, headers, public=True)
+        self._http = JsonClient(base_url, timeout, _bearer(api_key), public=True)
         self._model, self._dialect = model, dialect
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -153,3 +142,25 @@ def _finish_reason(given: str, problem: str, message: Message) -> str:
     if problem:
         return "malformed"
     return "tool_calls" if message.tool_calls else "stop"
+
+
+async def endpoint(base_url: str, model: str = "") -> ChatCompleter:
+    """A completer of the model at a URL, the first that its /models tells if not named; the key is OPENAI_API_KEY, if that is set.
+
+    EngineError when it tells none.
+    """
+    base_url, key = base_url.rstrip("/"), os.environ.get("OPENAI_API_KEY", "")
+    return ChatCompleter(base_url, model or await _first_model(base_url, key), key)
+
+
+async def _first_model(base_url: str, api_key: str) -> str:
+    async with JsonClient(base_url, 30.0, _bearer(api_key), public=True) as http:
+        answer = await http.get("/models")
+    try:
+        return str(answer["data"][0]["id"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise malformed(f"{base_url}/models", error) from None
+
+
+def _bearer(api_key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {api_key}"} if api_key else {}

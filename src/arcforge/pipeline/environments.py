@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
 from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import Hierarchical
-from arcforge.clients.openai import ChatCompleter, first_model
+from arcforge.clients.openai import endpoint
 from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
@@ -24,7 +23,7 @@ from arcforge.envs.swe.builder.rebuild import build as build_row
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.yields import table as yield_table
 from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, Admission, admit
-from arcforge.envs.terminal.generate import DIFFICULTIES, generate
+from arcforge.envs.terminal.generate import DIFFICULTIES, generate, in_turn
 from arcforge.envs.terminal.generate import FAMILIES as GENERATORS
 from arcforge.envs.terminal.handwritten.collection import handwritten
 from arcforge.envs.terminal.harbor import HarborTask, read_task, write_task
@@ -141,8 +140,7 @@ async def _run_task(task: HarborTask, model: str, name: str) -> tuple[str, bool]
                         return f"no reward: the solution ended with {done.exit_code}: {done.stderr[-300:]}", False
                 reward = verdict(await attempt.verify()).reward
             return f"{task.name}: {model}: reward {reward}", True
-        key = os.environ.get("OPENAI_API_KEY", "")
-        completer = ChatCompleter(model.rstrip("/"), name or await first_model(model, key), key)
+        completer = await endpoint(model, name)
         problem = TerminalTask(task, runner, task.name)
         episode = await problem.open()
         try:
@@ -159,12 +157,8 @@ def exported(out: Path, name: str, count: int, seed: int) -> str:
     if name == HANDWRITTEN:
         tasks = handwritten()
     else:
-        names = list(GENERATORS) if name == ALL else [name]
-        tasks = []
-        for number in range(count):
-            turn, place = divmod(number, len(names))
-            shift, level = divmod(turn, len(DIFFICULTIES))
-            tasks.append(generate(names[place], seed + shift, DIFFICULTIES[level]))
+        turns = (in_turn(number, tuple(GENERATORS) if name == ALL else (name,)) for number in range(count))
+        tasks = [generate(kind, seed + turn, difficulty) for kind, turn, difficulty in turns]
     for task in tasks:
         write_task(task, out)
     return f"{len(tasks)} tasks in {out}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import KeepAll
-from arcforge.clients.openai import ChatCompleter, first_model
+from arcforge.clients.openai import endpoint
 from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
 from arcforge.core.protocols import Completer, Completion, CompletionRequest, Verdict
@@ -78,8 +77,7 @@ def _checkpoint(run: Path, stage: str) -> Callable[..., Coroutine[Any, Any, Work
 def _endpoint(url: str, name: str) -> Callable[..., Coroutine[Any, Any, Work]]:
     async def work(repo: Path, instruction: str, tests: str, attempts: int, apply: bool, say: Say) -> Work:
         task = LocalTask.standard(repo, instruction, tests)
-        key = os.environ.get("OPENAI_API_KEY", "")
-        completer = ChatCompleter(url.rstrip("/"), name or await first_model(url, key), key)
+        completer = await endpoint(url, name)
         try:
             return await repair(task, CompleterDoor(completer), attempts, apply, say)
         finally:

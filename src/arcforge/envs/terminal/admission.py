@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from arcforge.core.errors import TaskError, VerifierError
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.probes import probes
-from arcforge.envs.terminal.runner import Attempt, Image, Runner
+from arcforge.envs.terminal.sandboxes import SandboxAttempt, SandboxImage, SandboxRunner
 from arcforge.envs.terminal.verdict import verdict
 
 ORACLE_RUNS = 2
@@ -29,7 +29,7 @@ class Admission:
         return not self.reason
 
 
-async def admit(task: HarborTask, runner: Runner, oracle_runs: int = ORACLE_RUNS) -> Admission:
+async def admit(task: HarborTask, runner: SandboxRunner, oracle_runs: int = ORACLE_RUNS) -> Admission:
     """SandboxError is the machine's failure and passes through: it says nothing about the task."""
     began = time.monotonic()
     outcomes: dict[str, float | str] = {}
@@ -41,7 +41,7 @@ async def admit(task: HarborTask, runner: Runner, oracle_runs: int = ORACLE_RUNS
     return Admission(reason, outcomes, time.monotonic() - began)
 
 
-async def _examine(task: HarborTask, image: Image, oracle_runs: int, outcomes: dict[str, float | str]) -> str:
+async def _examine(task: HarborTask, image: SandboxImage, oracle_runs: int, outcomes: dict[str, float | str]) -> str:
     """Why it is not admitted, at the first reason; "" when there is none."""
     solution = task.part("solution")
     if "solve.sh" not in solution:
@@ -65,7 +65,7 @@ async def _examine(task: HarborTask, image: Image, oracle_runs: int, outcomes: d
     return ""
 
 
-async def _outcome(attempt: Attempt) -> float | str:
+async def _outcome(attempt: SandboxAttempt) -> float | str:
     try:
         reward = verdict(await attempt.verify()).reward
     except VerifierError as error:

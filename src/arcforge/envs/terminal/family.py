@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arcforge.core.messages import Message, ToolCall
 from arcforge.core.tasks import Conversation, Split
-from arcforge.envs.terminal.generate import DIFFICULTIES, FAMILIES, generate
+from arcforge.envs.terminal.generate import FAMILIES, generate, in_turn
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.task import TerminalTask
@@ -53,8 +53,6 @@ class TerminalFamily:
 
     def _harbor(self, split: str, index: int) -> tuple[str, HarborTask]:
         """Splits differ in the generators' seeds."""
-        turn, place = divmod(index, len(FAMILIES))
-        turn, level = divmod(turn, len(DIFFICULTIES))
-        number = (self.seed * 1_000_003 + turn) * len(_SPLITS) + _SPLITS.index(split)
-        name = tuple(FAMILIES)[place]
-        return name, generate(name, number, DIFFICULTIES[level])
+        name, turn, difficulty = in_turn(index)
+        seed = (self.seed * 1_000_003 + turn) * len(_SPLITS) + _SPLITS.index(split)
+        return name, generate(name, seed, difficulty)

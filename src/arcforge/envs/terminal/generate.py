@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from arcforge.core.errors import UserError
 from arcforge.envs.terminal.draft import Draft, build
@@ -61,3 +61,10 @@ def generate(family: str, seed: int, difficulty: int) -> HarborTask:
         "license": "Apache-2.0", "category": family,
     }  # fmt: skip
     return build(f"{family}-{difficulty}-{seed:05d}", draft, metadata)
+
+
+def in_turn(number: int, families: Sequence[str] = tuple(FAMILIES)) -> tuple[str, int, int]:
+    """(family, seed, difficulty) of the task `number` where families take turns, then difficulties, then seeds."""
+    turn, place = divmod(number, len(families))
+    seed, level = divmod(turn, len(DIFFICULTIES))
+    return families[place], seed, DIFFICULTIES[level]

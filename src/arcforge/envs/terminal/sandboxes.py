@@ -1,5 +1,5 @@
-"""A Runner over overlay sandboxes: an image is what a Dockerfile's COPY and RUN lines wrote over this machine's system, an attempt a
-fork of it, and the verifier runs in another fork that has the attempt's working directory and none of its other traces."""
+"""Where Harbor tasks run: an image is what a Dockerfile's COPY and RUN lines wrote over this machine's system, an attempt an overlay
+sandbox over it, and the verifier runs in another one that has the attempt's working directory and none of its other traces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REWARDS = (
 
 
 class SandboxRunner:
-    """Implements envs.terminal.runner.Runner; an async context that ends its sandboxes. UserError where bubblewrap does not work."""
+    """Makes images; an async context that ends its sandboxes. UserError where bubblewrap does not work."""
 
     def __init__(self) -> None:
         self.boxes = OverlaySandboxes()
@@ -49,6 +49,7 @@ class SandboxRunner:
 
     @asynccontextmanager
     async def image(self, task: HarborTask) -> AsyncIterator[SandboxImage]:
+        """TaskError: the environment cannot be made."""
         if problem := task.problem():
             raise TaskError(problem)
         steps = recipe(task.dockerfile or "")
@@ -65,7 +66,7 @@ class SandboxRunner:
 
 @dataclass(frozen=True)
 class SandboxImage:
-    """Implements envs.terminal.runner.Image."""
+    """An environment, made once."""
 
     task: HarborTask
     recipe: Recipe
@@ -78,12 +79,14 @@ class SandboxImage:
 
 
 class SandboxAttempt:
-    """Implements envs.terminal.runner.Attempt. box: where an agent may also work by itself."""
+    """One root with the environment's files in it. box: where an agent may also work by itself."""
 
     def __init__(self, image: SandboxImage, box: OverlaySandbox) -> None:
         self._image, self.box = image, box
 
     async def act(self, script: str, files: Mapping[str, bytes] | None = None, timeout: float = 60.0) -> ExecResult:
+        """Run a bash script as the agent, in the working directory; `files` are in /solution meanwhile. Nothing that it started
+        outlives it. SandboxError: the machinery failed."""
         for path, raw in (files or {}).items():
             await self.box.write_bytes(f"/solution/{path}", raw, 0o755)
         done = await self.box.exec(["bash", "-c", script], timeout)
@@ -92,6 +95,7 @@ class SandboxAttempt:
         return done
 
     async def verify(self) -> VerifierRun:
+        """Run the task's own tests, in another fresh root that has the agent's changes of the working directory only."""
         task, work = self._image.task, _top(self._image.recipe)
         await self.box.kill()
         changed = await self.box.snapshot()

@@ -238,7 +238,8 @@ class OverlayServer(JobServer):
                 number, _, text = job.texts()[1].partition(" ")
                 self.answer({"id": job.id, "errno": int(number), "text": text})
             else:
-                self.answer({"id": job.id, "error": f"a process for files died with {exit_code}: {failure}"})
+                why = failure or ("killed after its time" if job.timed_out else f"died with {exit_code}")
+                self.answer({"id": job.id, "error": f"{_operation(request)} in the sandbox: {why}"})
 
         stdin = base64.b64decode(request.get("raw", ""))
         self._start(request["id"], act, done, timeout=_FILE_SECONDS, cap=_RAW_CAP, stdin=stdin, box=box)
@@ -302,6 +303,10 @@ class OverlayServer(JobServer):
             _unmounted(layer.folder)
             for below in layer.below:
                 self._release(below)
+
+
+def _operation(request: dict[str, Any]) -> str:
+    return next(name for name in ("read", "write", "list", "end") if name in request)
 
 
 def _unmounted(folder: str) -> None:

@@ -6,8 +6,7 @@ Rows are measured in turns of ten calls, round after round, so that all of them 
 after another's last process; medians and the 90th percentile. An overlay sandbox is the whole local default: this machine's /usr and
 Python under a fresh root, an overlay over a folder of 200 files, own namespaces, control groups. "bare" is one bubblewrap command
 that sees the whole machine, read-only, made, run and gone. podman is skipped, and the table says so, where it is not installed or
-IMAGE (made before, with a shell in it) is missing. Writes result.json and
-table.md to --out.
+IMAGE (made before, with a shell in it) is missing. Writes result.json and table.md to --out.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from arcforge.agents.loop import run_agent
@@ -33,7 +33,7 @@ from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.family import SweFamily
 from arcforge.envs.swe.oracle import oracle
 from arcforge.sandbox.fork import ForkServer
-from arcforge.sandbox.host import contained_python
+from arcforge.sandbox.host import BARE, contained_python
 from arcforge.sandbox.overlay import OverlaySandboxes
 from arcforge.sandbox.pool import Pool
 
@@ -168,63 +168,9 @@ def podman_image(wanted: str) -> str:
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     image = podman_image(options.podman)
-    bare = [
-        "bwrap",
-        "--unshare-all",
-        "--die-with-parent",
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "true",
-    ]
-    contained = [*contained_python((), folder), "/bin/true"]
-    async with OverlaySandboxes() as boxes, ForkServer() as server:
-        spec = boxes.host(folder)
-        box, job = await boxes.create(spec), server.new_directory()
-
-        async def cold() -> None:
-            async with await boxes.create(spec) as fresh:
-                await fresh.exec(["true"])
-
-        pool_waits: list[float] = []
-        async with Pool(lambda: boxes.create(spec), 4) as pool:
-            for _ in range(options.repeats):
-                await pool.full()
-                began = time.perf_counter()
-                taken = await pool.take()
-                await taken.exec(["true"])
-                pool_waits.append(time.perf_counter() - began)
-                await taken.close()
-        rows: dict[str, Act] = {
-            "subprocess: run true": lambda: command("/bin/true"),
-            "bare bubblewrap: create, run true, destroy": lambda: command(*bare),
-            "bubblewrap as the fork server has it: create, run true, destroy": lambda: command(*contained),
-            "overlay: exec true in a live sandbox": lambda: box.exec(["true"]),
-            "overlay: exec bash -c in a live sandbox": lambda: box.exec(["bash", "-c", "echo x > y"]),
-            "overlay: read a file": lambda: box.read("file-0.txt"),
-            "overlay: create, exec true, destroy (cold, full limits)": cold,
-            "fork server: run Python in a contained job": lambda: server.run(job, ["-c"], code="pass"),
-        }
-        if image:
-            live = f"arcforge-benchmark-{os.getpid()}"
-            await command("podman", "run", "-d", "--rm", "--network", "none", "--name", live, image, "sleep", "3600")
-            rows["podman: exec true in a live container"] = lambda: command("podman", "exec", live, "true")
-            rows["podman: run --rm true"] = lambda: command("podman", "run", "--rm", "--network", "none", image, "true")
-        found = await latencies(rows, options.repeats)
-        found["overlay: taken from the warm pool, exec true"] = pool_waits
-        if image:
-            await command("podman", "rm", "-f", "-t", "0", live)
-        rates = {
-            f"bare bubblewrap, {WORKERS} at a time": await rate(lambda: command(*bare), WORKERS),
-            f"overlay exec, {WORKERS} at a time in one sandbox": await rate(lambda: box.exec(["true"]), WORKERS),
-            f"overlay create, exec, destroy, {WORKERS} at a time": await rate(cold, WORKERS),
-            f"fork server, {WORKERS} at a time": await rate(lambda: server.run(job, ["-c"], code="pass"), WORKERS),
-        }
-        await box.close()
+    async with OverlaySandboxes() as boxes:
+        found, rates = await one_by_one(boxes, folder, image, options.repeats)
+        found["overlay: taken from the warm pool, exec true"] = await from_the_pool(boxes, folder, options.repeats)
         held = await alive_at_once(boxes, folder, options.alive)
         counts = {1: 20, 16: 100, 64: 200, 256: 400}
         swe = {concurrency: await rollouts(concurrency, count) for concurrency, count in counts.items()}
@@ -238,6 +184,67 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object
         "podman": image or "not measured",
         "machine": {"cores": os.cpu_count(), "system": platform.release(), "load_before": options.load},
     }
+
+
+async def one_by_one(
+    boxes: OverlaySandboxes, folder: Path, image: str, repeats: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """(seconds by row, calls per second by row)."""
+    spec = boxes.host(folder)
+
+    async def cold() -> None:
+        async with await boxes.create(spec) as fresh:
+            await fresh.exec(["true"])
+
+    async with ForkServer() as server, await boxes.create(spec) as box:
+        job, contained = server.new_directory(), [*contained_python((), folder), "/bin/true"]
+        rows: dict[str, Act] = {
+            "subprocess: run true": lambda: command("/bin/true"),
+            "bare bubblewrap: create, run true, destroy": lambda: command(*BARE, "true"),
+            "bubblewrap as the fork server has it: create, run true, destroy": lambda: command(*contained),
+            "overlay: exec true in a live sandbox": lambda: box.exec(["true"]),
+            "overlay: exec bash -c in a live sandbox": lambda: box.exec(["bash", "-c", "echo x > y"]),
+            "overlay: read a file": lambda: box.read("file-0.txt"),
+            "overlay: create, exec true, destroy (cold, full limits)": cold,
+            "fork server: run Python in a contained job": lambda: server.run(job, ["-c"], code="pass"),
+        }
+        async with live_container(image) as more:
+            found = await latencies(rows | more, repeats)
+        return found, {
+            f"bare bubblewrap, {WORKERS} at a time": await rate(lambda: command(*BARE, "true"), WORKERS),
+            f"overlay exec, {WORKERS} at a time in one sandbox": await rate(lambda: box.exec(["true"]), WORKERS),
+            f"overlay create, exec, destroy, {WORKERS} at a time": await rate(cold, WORKERS),
+            f"fork server, {WORKERS} at a time": await rate(lambda: server.run(job, ["-c"], code="pass"), WORKERS),
+        }
+
+
+@asynccontextmanager
+async def live_container(image: str) -> AsyncIterator[dict[str, Act]]:
+    """podman's rows, none without an image."""
+    if not image:
+        yield {}
+        return
+    live = f"arcforge-benchmark-{os.getpid()}"
+    await command("podman", "run", "-d", "--rm", "--network", "none", "--name", live, image, "sleep", "3600")
+    try:
+        yield {
+            "podman: exec true in a live container": lambda: command("podman", "exec", live, "true"),
+            "podman: run --rm true": lambda: command("podman", "run", "--rm", "--network", "none", image, "true"),
+        }
+    finally:
+        await command("podman", "rm", "-f", "-t", "0", live)
+
+
+async def from_the_pool(boxes: OverlaySandboxes, folder: Path, repeats: int) -> list[float]:
+    spec, waits = boxes.host(folder), []
+    async with Pool(lambda: boxes.create(spec), 4) as pool:
+        for _ in range(repeats):
+            await pool.full()
+            began = time.perf_counter()
+            async with await pool.take() as taken:
+                await taken.exec(["true"])
+                waits.append(time.perf_counter() - began)
+    return waits
 
 
 def summary(values: list[float]) -> dict[str, float]:

@@ -1,5 +1,10 @@
 """`arcforge env` on real tasks."""
 
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 from typer.testing import CliRunner
 
@@ -50,3 +55,60 @@ def test_a_fit_task_and_one_that_is_not_are_told_apart_and_run(tmp_path):
     (folder / "tests/test.sh").write_text("kill -9 $$\n")
     dead = env("run", folder, "--model", "nop")
     assert dead.exit_code == 1 and "no reward: verifier" in dead.output
+
+
+@contextmanager
+def model(*turns):
+    """An OpenAI-style endpoint on loopback that says these turns; yields (URL, the requests)."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self._say({"data": [{"id": "scripted"}]})
+
+        def do_POST(self):
+            asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            call = {"id": f"c{len(asked)}", "type": "function", "function": turns[len(asked) - 1]}
+            message = {"role": "assistant", "content": "", "tool_calls": [call]}
+            usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+            self._say({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}], "usage": usage})
+
+        def _say(self, value):
+            raw = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@needs_bubblewrap
+def test_a_model_at_a_url_works_on_a_task_and_its_run_is_written(tmp_path):
+    exported(tmp_path, "text", 1, 0)
+    folder = next(tmp_path.iterdir())
+    solution = (folder / "solution/solve.sh").read_text()
+    turns = [
+        {"name": "bash", "arguments": json.dumps({"command": solution})},
+        {"name": "submit", "arguments": "{}"},
+    ]
+    with model(*turns) as (url, asked):
+        done = env("run", folder, "--model", url, "--trajectory", tmp_path / "run", "--context", "keep-recent")
+    assert done.exit_code == 0 and "submitted after 2 turns: reward 1.0" in done.output, done.output
+    assert asked[0]["model"] == "scripted" and {tool["function"]["name"] for tool in asked[0]["tools"]} >= {
+        "bash",
+        "submit",
+    }
+    document = json.loads((tmp_path / "run/trajectory.json").read_text())
+    assert document["schema_version"] == "ATIF-v1.8" and document["extra"]["reward"] == 1.0
+    assert [step["source"] for step in document["steps"]] == ["system", "user", "agent", "agent"]

@@ -107,11 +107,11 @@ def test_what_left_its_session_ends_with_it(tmp_path, ending):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are watched through /proc")
 def test_one_that_stops_its_keeper_is_ended_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "END_SECONDS", 0.3)
-    script = "kill -STOP $PPID; echo $$ > new; mv new pid; exec sleep 300"
+    monkeypatch.setattr(program, "END_SECONDS", 5.0)
+    script = "setsid sleep 300 & echo $! > far; kill -STOP $PPID; echo $$ > new; mv new pid; exec sleep 300"
     assert run(["sh", "-c", script], tmp_path, seconds=0.1, ready="pid")[0] is None
     end = time.monotonic() + 10
-    while not dead((tmp_path / "pid").read_text().strip()):
+    while not all(dead((tmp_path / name).read_text().strip()) for name in ("pid", "far")):
         assert time.monotonic() < end
         time.sleep(0.02)
 

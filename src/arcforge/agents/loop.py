@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from arcforge.core.errors import RolloutTimeout
 from arcforge.core.messages import Message, Sampling, Value, turn_seed
-from arcforge.core.protocols import Completer, Completion, CompletionRequest, ContextEvent, ContextPolicy
+from arcforge.core.protocols import Completer, Completion, CompletionRequest, ContextPolicy
 from arcforge.core.tasks import Episode, Task
 
 
@@ -88,8 +88,7 @@ NO_LIMITS = Budget()
 class AgentRun:
     """What happened. messages: the whole history, opening included; tokens as the completer counted them, summed over turns,
     with those of the context policy's own requests. model_seconds: spent on calls that the agent did not make through the
-    completer it was given. output: the end of what an agent that is a program wrote itself. context_events: what the policy
-    decided."""
+    completer it was given. output: the end of what an agent that is a program wrote itself."""
 
     messages: list[Message]
     stop_reason: str = ""
@@ -100,7 +99,6 @@ class AgentRun:
     completion_tokens: int = 0
     model_seconds: float = 0.0
     output: str = ""
-    context_events: list[ContextEvent] = field(default_factory=list)
     context_tokens: int = field(default=0, repr=False)
     started: float = field(default_factory=time.monotonic, repr=False)
 
@@ -150,11 +148,11 @@ def _check(run: AgentRun, task: Task, budget: Budget) -> None:
 
 
 async def _context(run: AgentRun, policy: ContextPolicy) -> tuple[Message, ...]:
-    """What the model sees next; the policy's decisions, and what they took, go into the run."""
+    """What the model sees next; what the policy's decisions took goes into the run."""
+    known = len(policy.events)
     await policy.prepare(run.messages, run.context_tokens)
     context = tuple(policy.view(run.messages, run.context_tokens))
-    decided = policy.events[len(run.context_events) :]
-    run.context_events += decided
+    decided = policy.events[known:]
     run.prompt_tokens += sum(event.prompt_tokens for event in decided)
     run.completion_tokens += sum(event.completion_tokens for event in decided)
     return context

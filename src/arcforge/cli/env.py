@@ -101,17 +101,21 @@ def run(
         str, typer.Option(help="An OpenAI-style URL (its key: OPENAI_API_KEY); oracle or nop.")
     ] = "oracle",
     name: Annotated[str, typer.Option(help="The model's name at the URL; its first if not given.")] = "",
+    context: Annotated[
+        str, typer.Option(help="What it sees: keep-all, keep-recent, discard-all, hierarchical or summary.")
+    ] = "hierarchical",
+    trajectory: Annotated[Path | None, typer.Option(help="A folder for its run, as ATIF 1.8.")] = None,
 ) -> None:
     """Run one Harbor task in a sandbox and print its reward. Exit code 1: there is none.
 
     \b
     Examples:
       arcforge env run tasks/csv-1-00000
-      arcforge env run tasks/csv-1-00000 --model http://127.0.0.1:8000/v1
+      arcforge env run tasks/csv-1-00000 --model http://127.0.0.1:8000/v1 --trajectory run
     """
     from arcforge.pipeline.environments import run_task
 
-    text, judged = run_task(task, model, name)
+    text, judged = run_task(task, model, name, context, trajectory)
     typer.echo(text)
     if not judged:
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ class ChatCompleter:
         self, base_url: str, model: str, api_key: str = "", timeout: float = 600.0, dialect: Dialect = "vllm"
     ) -> None:
         self._http = JsonClient(base_url, timeout, _bearer(api_key), public=True)
-        self._model, self._dialect = model, dialect
+        self.model, self._dialect = model, dialect
 
     async def complete(self, request: CompletionRequest) -> Completion:
         answer = await self._http.post("/chat/completions", self._body(request), session_header(request.session))
@@ -50,7 +50,7 @@ class ChatCompleter:
         sampling = request.sampling
         limit = "max_completion_tokens" if self._dialect == "openai" else "max_tokens"
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             "messages": [self._message(message) for message in with_call_ids(request.messages)],
             limit: sampling.max_tokens,
             "temperature": sampling.temperature,

@@ -44,7 +44,7 @@ class Episode(Protocol):
 
 @runtime_checkable
 class Workspace(Protocol):
-    """An episode whose work is a directory of files: a program of its own can do it there, and the grader reads them."""
+    """An episode whose work is a directory of this machine: a program outside any sandbox can do it there, and the grader reads it."""
 
     @property
     def root(self) -> Path: ...

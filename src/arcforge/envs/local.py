@@ -1,4 +1,4 @@
-"""A user's own folder as a task: the agent works on a copy with the swe tools, and the result is a diff."""
+"""A user's own folder as a task: the agent works on a copy with the swe tools or the standard ones, and the result is a diff."""
 
 from __future__ import annotations
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import KeepAll
 from arcforge.core.messages import Value
 from arcforge.core.protocols import ContextPolicy
 from arcforge.core.tasks import Door, Task
 from arcforge.core.trajectory import Trajectory
 from arcforge.evals.stats import mean_interval
-from arcforge.rollout.attempt import Agent
 from arcforge.rollout.attempt import attempt as run_attempt
 
 OnFinished = Callable[[Trajectory], None]
@@ -50,7 +48,6 @@ async def evaluate(
     seed: int = 0,
     temperature: float = 1.0,
     policy: Callable[[], ContextPolicy] = KeepAll,
-    agent: Agent = run_agent,
     on_finished: OnFinished | None = None,
 ) -> list[Trajectory]:
     """Every task `attempts` times, at most `concurrency` at once; task-major order, whatever finishes first.
@@ -75,7 +72,6 @@ async def evaluate(
                 temperature=temperature,
                 timeout=timeout,
                 policy=policy,
-                agent=agent,
             )
         if on_finished:
             on_finished(trajectory)

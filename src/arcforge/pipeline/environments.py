@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
-from arcforge.agents.loop import run_agent
-from arcforge.agents.policies import Hierarchical
-from arcforge.clients.openai import endpoint
+from arcforge import __version__
+from arcforge.agents.loop import Budget, run_agent
+from arcforge.agents.policies import Summary, policy
+from arcforge.clients.openai import ChatCompleter, endpoint
 from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
@@ -30,10 +31,13 @@ from arcforge.envs.terminal.harbor import HarborTask, read_task, write_task
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.task import TerminalTask
 from arcforge.envs.terminal.verdict import verdict
+from arcforge.rollout.atif_contexts import atif_contexts
 from arcforge.view.table import table
 
 ORACLE, NOTHING = "oracle", "nop"
 HANDWRITTEN, ALL = "handwritten", "all"
+AGENT_SECONDS = 900.0  # where the task does not say
+LAST_CALL_SECONDS = 120.0  # for the call in which the agent's time ends
 
 
 def listing() -> str:
@@ -122,34 +126,55 @@ def validated(paths: Sequence[Path], oracle_runs: int, in_flight: int) -> tuple[
     return f"{table(['task', 'verdict', 'time'], rows)}\n{len(tasks) - unfit} of {len(tasks)} are fit", unfit
 
 
-def run_task(folder: Path, model: str, name: str) -> tuple[str, bool]:
-    """(what came of it, whether there is a reward)."""
+def run_task(folder: Path, model: str, name: str, context: str, trajectory: Path | None) -> tuple[str, bool]:
+    """(what came of it, whether there is a reward). trajectory: a folder for the run of a model, as ATIF."""
     try:
-        return asyncio.run(_run_task(read_task(folder), model, name))
+        return asyncio.run(_run_task(read_task(folder), model, name, context, trajectory))
     except BoundaryError as error:
         return f"no reward: {error.boundary}: {error}", False
 
 
-async def _run_task(task: HarborTask, model: str, name: str) -> tuple[str, bool]:
+async def _run_task(task: HarborTask, model: str, name: str, context: str, trajectory: Path | None) -> tuple[str, bool]:
     async with SandboxRunner() as runner:
-        if model in (ORACLE, NOTHING):
-            async with runner.image(task) as image, image.attempt() as attempt:
-                if model == ORACLE:
-                    done = await attempt.act(SOLVE, task.part("solution"), ORACLE_SECONDS)
-                    if done.exit_code:
-                        return f"no reward: the solution ended with {done.exit_code}: {done.stderr[-300:]}", False
-                reward = verdict(await attempt.verify()).reward
-            return f"{task.name}: {model}: reward {reward}", True
-        completer = await endpoint(model, name)
-        problem = TerminalTask(task, runner, task.name)
-        episode = await problem.open()
-        try:
-            run = await run_agent(problem, episode, completer, Hierarchical(), Sampling())
-            reward = (await episode.grade(run.messages)).reward
-        finally:
-            await episode.close()
-            await completer.close()
-        return f"{task.name}: {run.stop_reason} after {run.turns} turns: reward {reward}", reward is not None
+        if model not in (ORACLE, NOTHING):
+            completer = await endpoint(model, name)
+            try:
+                return await _played(task, runner, completer, context, trajectory)
+            finally:
+                await completer.close()
+        async with runner.image(task) as image, image.attempt() as attempt:
+            if model == ORACLE:
+                done = await attempt.act(SOLVE, task.part("solution"), ORACLE_SECONDS)
+                if done.exit_code:
+                    return f"no reward: the solution ended with {done.exit_code}: {done.stderr[-300:]}", False
+            reward = verdict(await attempt.verify()).reward
+        return f"{task.name}: {model}: reward {reward}", True
+
+
+async def _played(
+    task: HarborTask, runner: SandboxRunner, completer: ChatCompleter, context: str, trajectory: Path | None
+) -> tuple[str, bool]:
+    """By the agent loop, within the task's own time for its agent."""
+    seconds = task.config.agent.timeout_sec or AGENT_SECONDS
+    problem = TerminalTask(task, runner, task.name)
+    contexts = policy(context, **({"completer": completer} if context == Summary.name else {}))
+    episode = await problem.open()
+    try:
+        deadline = asyncio.get_running_loop().time() + seconds + LAST_CALL_SECONDS
+        budget = Budget(seconds=seconds)
+        run = await run_agent(problem, episode, completer, contexts, Sampling(), deadline, budget=budget)
+        reward = (await episode.grade(run.messages)).reward
+    finally:
+        await episode.close()
+    told = f"{task.name}: {run.stop_reason} after {run.turns} turns: reward {reward}"
+    if trajectory is not None:
+        documents = atif_contexts(
+            run.messages, contexts.events, session_id=task.name, agent="arcforge", version=__version__,
+            model=completer.model, tools=problem.tools, extra={"reward": reward, "stop_reason": run.stop_reason},
+        )  # fmt: skip
+        for file, document in documents.items():
+            atomic_write(trajectory / file, json.dumps(document, indent=1) + "\n")
+    return told, reward is not None
 
 
 def exported(out: Path, name: str, count: int, seed: int) -> str:

@@ -77,7 +77,7 @@ class GatewayDoor:
     def admit(self, rollout_id: str, sampling: Sampling, thinking: Thinking) -> Visit:
         """What a rollout's agent, a program that is yet to start, is given and will have done. NotOpen when it is not open."""
         session = self._gateway.session(rollout_id)
-        visit = self._visits[session] = Visit(Fixed.of(sampling, thinking), self._address(rollout_id))
+        visit = self._visits[session] = Visit(Fixed.of(sampling, thinking), _address(self.address, rollout_id))
         return visit
 
     def stop(self) -> None:
@@ -91,8 +91,8 @@ class GatewayDoor:
             session = self._gateway.open(rollout_id)
         except GatewayError as error:
             raise HTTPException(409, str(error)) from None
-        base = f"{str(request.base_url).rstrip('/')}/rollouts/{rollout_id}"
-        visit = self._visits[session] = Visit(body or UNDECIDED, base)
+        address = _address(str(request.base_url).rstrip("/"), rollout_id)
+        visit = self._visits[session] = Visit(body or UNDECIDED, address)
         told = {"openai_base_url": visit.openai_url, "anthropic_base_url": visit.anthropic_url}
         return answer({"rollout_id": rollout_id, **told})
 
@@ -138,11 +138,8 @@ class GatewayDoor:
     def _visited(self, rollout_id: str) -> tuple[Session, Visit]:
         session = self._gateway.session(rollout_id)
         if session not in self._visits:  # opened in this process, and nothing decided
-            self._visits[session] = Visit(UNDECIDED, self._address(rollout_id))
+            self._visits[session] = Visit(UNDECIDED, _address(self.address, rollout_id))
         return session, self._visits[session]
-
-    def _address(self, rollout_id: str) -> str:
-        return f"{self.address}/rollouts/{quote(rollout_id, safe='')}"
 
     async def _sample(self, session: Session, rollout_id: str, turn: Turn, request: Request) -> Sampled:
         """One turn of the session; a client that hangs up ends it, unrecorded."""
@@ -168,6 +165,13 @@ class GatewayDoor:
             # As both APIs' own servers say it: agents tell by these words that they have to shorten their history, or stop.
             raise UserError(f"prompt is too long: {used} tokens; this model's maximum context length is {most} tokens")
         return sampled
+
+
+def _address(base: str, rollout_id: str) -> str:
+    """UserError for an id that is more than one part of a path."""
+    if "/" in rollout_id:
+        raise UserError(f"rollout id {rollout_id!r}: it has a slash, and no address of its own")
+    return f"{base}/rollouts/{quote(rollout_id)}"
 
 
 def build_app(door: GatewayDoor) -> FastAPI:

@@ -19,6 +19,7 @@ from arcforge.serve.messages_schema import ThinkingField as MessagesThinking
 from arcforge.serve.token_schema import Exact, Seed
 from arcforge.serve.turns import Turn
 
+PATIENCE_SECONDS = 60.0
 AnyBody = TypeVar("AnyBody", ChatBody, MessagesBody)
 
 
@@ -64,7 +65,8 @@ class Visit:
         self.model_seconds = 0.0
         self.problem = self.refused = ""
         self.messages: Sequence[Message] = ()
-        self._calls = 0
+        self._calls = self._under_way = 0
+        self._since = 0.0
 
     def decided(self, body: AnyBody) -> AnyBody:
         """The body of the next call as the owner wants it."""
@@ -73,15 +75,20 @@ class Visit:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Around a call: its seconds, and what it failed for."""
+        """Around a call: what it failed for, and the seconds in which at least one was under way."""
         start = time.perf_counter()
+        if not self._under_way:
+            self._since = start
+        self._under_way += 1
         try:
             yield
         except Exception as error:
-            self._failed(error)
+            self._failed(error, time.perf_counter() - start)
             raise
         finally:
-            self.model_seconds += time.perf_counter() - start
+            self._under_way -= 1
+            if not self._under_way:
+                self.model_seconds += time.perf_counter() - self._since
 
     def answered(self, turn: Turn, sampled: Sampled) -> None:
         answer = sampled.completion.message
@@ -90,9 +97,13 @@ class Visit:
         self.prompt_tokens += sampled.completion.prompt_tokens
         self.completion_tokens += sampled.completion.completion_tokens
 
-    def _failed(self, error: Exception) -> None:
-        """A call that the agent should not have made is refused; that it hung up says nothing of the engine."""
+    def _failed(self, error: Exception, seconds: float) -> None:
+        """A call that the agent should not have made is refused. That it hung up says nothing of the engine, unless it had waited
+        longer than an engine that works lets anybody wait."""
         if isinstance(error, UserError | GatewayError):
             self.refused = str(error)
-        elif not isinstance(error, ClientLeft):
+        elif isinstance(error, ClientLeft):
+            if seconds > PATIENCE_SECONDS:
+                self.problem = f"the engine gave no answer within {seconds:.0f} s; the agent hung up"
+        else:
             self.problem = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"

@@ -6,12 +6,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import KeepAll
 from arcforge.core.protocols import ContextPolicy
 from arcforge.core.tasks import Door, Task
 from arcforge.core.trajectory import Trajectory
-from arcforge.rollout.attempt import Agent, attempt
+from arcforge.rollout.attempt import attempt
 
 
 async def group(
@@ -26,7 +25,6 @@ async def group(
     timeout: float = 60.0,
     limit: asyncio.Semaphore | None = None,
     policy: Callable[[], ContextPolicy] = KeepAll,
-    agent: Agent = run_agent,
 ) -> list[Trajectory]:
     """`size` concurrent attempts, in order; each has a seed of its own and the rollout id `<group_id>/<attempt>`.
 
@@ -48,7 +46,6 @@ async def group(
                 top_p=top_p,
                 timeout=timeout,
                 policy=policy,
-                agent=agent,
             )
 
     async with asyncio.TaskGroup() as tasks:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from arcforge.core.errors import SandboxError
@@ -76,12 +77,14 @@ class Program:
         return self._err.text or self._out.text
 
     async def _end(self) -> None:
-        """Have the keeper end it."""
+        """Have the keeper end it, also one that somebody stopped."""
         self._let_go()
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(END_SECONDS):
                 await self._process.wait()
-        except TimeoutError:  # somebody stopped the keeper
+        except TimeoutError:
             self._process.kill()
             await self._process.wait()
 

@@ -64,7 +64,7 @@ async def outcome(task: SearchTask, reading: Reading, policy: ContextPolicy, see
         turns=run.turns,
         tokens=run.prompt_tokens + run.completion_tokens,
         longest_context=searcher.longest,
-        resets=sum(event.action != "omit" for event in run.context_events),
+        resets=sum(event.action != "omit" for event in policy.events),
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -325,6 +326,41 @@ def test_a_sandbox_that_cannot_be_made_says_why(tmp_path):
 def mounts(boxes):
     """Mount points in the server's own namespace."""
     return [line.split()[1] for line in Path(f"/proc/{boxes._server.pid}/mounts").read_text().splitlines()]
+
+
+def test_planted_tools_on_the_path_are_not_the_sandboxes_own(tmp_path):
+    folder = repository(tmp_path)
+    for name in ("env", "cat", "sleep", "sh", "true", "bwrap"):
+        (folder / name).write_text("#!/bin/bash\nexit 0\n")
+        (folder / name).chmod(0o755)
+
+    async def scenario(box, boxes):
+        spec = replace(box.spec, env={**box.spec.env, "PATH": "/workspace:/usr/bin:/bin"})
+        for _ in range(10):
+            async with await boxes.create(spec) as other:
+                await other.exec(
+                    ["/bin/bash", "-c", "for n in env cat sleep; do cp /workspace/env /usr/local/bin/$n; done"]
+                )
+                await other.kill()
+                assert (await other.exec(["/bin/echo", "alive"])).stdout == "alive\n"
+        return True
+
+    assert in_sandbox(scenario, folder)
+
+
+def test_states_and_removal(tmp_path):
+    async def scenario(box, boxes):
+        await sh(box, "ln -s /etc link; mkdir -p d/e; touch d/e/f")
+        assert stat.S_ISLNK((await box.stat("link")).mode)
+        state = await box.stat("read.me")
+        assert stat.S_ISREG(state.mode) and state.size == 6 and state.modified > 1e9
+        await box.remove("d")
+        for wrong in (box.stat("d"), box.remove("link"), box.remove("none")):
+            with pytest.raises(OSError):
+                await wrong
+        return (await sh(box, "ls -d /etc/passwd")).exit_code
+
+    assert in_sandbox(scenario, repository(tmp_path)) == 0
 
 
 def test_a_command_cannot_pass_for_broken_machinery(tmp_path):

@@ -12,20 +12,22 @@ from typing import NoReturn
 from arcforge.sandbox import kernel
 from arcforge.sandbox.cgroups import Cgroups, Group
 from arcforge.sandbox.jobs import Job
-from arcforge.sandbox.spec import Spec, bubblewrap, upper_names
+from arcforge.sandbox.spec import READY, Spec, bubblewrap, upper_names
 
 
 @dataclass
 class Box:
     """store: a memory file system as large as the sandbox's disk: upper and work directories by overlay. layers: those of snapshots
-    that it lies on. job: bubblewrap, which sets it up and ends with it. asked, closer: the requests to answer when it is up and
-    when it is gone, 0 for none. failure: why it did not come up. kills: for memory, as last asked."""
+    that it lies on. lifeline: the input of its first process. job: bubblewrap, which sets it up and ends with it. asked, closer:
+    the requests to answer when it is up and when it is gone, 0 for none. failure: why it did not come up. kills: for memory, as
+    last asked."""
 
     number: int
     spec: Spec
     store: str
     group: Group
     status: tuple[int, int]
+    lifeline: tuple[int, int]
     layers: tuple[int, ...] = ()
     pidfd: int = -1
     asked: int = 0
@@ -56,6 +58,7 @@ class Box:
             options = f"lowerdir={':'.join(map(_escaped, lowers))},upperdir={upper},workdir={work}"
             kernel.mount("overlay", seen, "overlay", 0, f"{options},{_options()}")
             merged[inside] = seen
+        os.dup2(self.lifeline[0], 0)
         os.set_inheritable(self.status[1], True)
         argv = bubblewrap(self.spec, merged, self.status[1])
         os.execvp(argv[0], argv)
@@ -89,7 +92,7 @@ class Box:
 
     def remove(self) -> None:
         """The processes are dead; their files and groups go."""
-        for descriptor in (*self.status, self.pidfd):
+        for descriptor in (*self.status, *self.lifeline, self.pidfd):
             with suppress(OSError):
                 os.close(descriptor)
         with suppress(OSError):
@@ -102,11 +105,12 @@ class Box:
 def make_box(number: int, spec: Spec, store: str, groups: Cgroups, layers: tuple[int, ...]) -> Box:
     """OSError, and nothing left, when the store cannot be made."""
     os.mkdir(store)
-    box = Box(number, spec, store, groups.create(f"box-{number}", spec.limits), os.pipe(), layers)
+    box = Box(number, spec, store, groups.create(f"box-{number}", spec.limits), os.pipe(), os.pipe(), layers)
     try:
         size = f"size={spec.limits.disk_bytes},mode=755"
         kernel.mount("tmpfs", store, "tmpfs", kernel.MS_NODEV | kernel.MS_NOSUID, size)
         os.set_blocking(box.status[0], False)
+        os.write(box.lifeline[1], READY)
         for inside, lowers in spec.overlays.items():
             upper = box.overlay(inside)[0]
             os.mkdir(upper)

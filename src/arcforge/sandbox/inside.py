@@ -6,7 +6,9 @@ Every path is followed inside, as the sandbox's own commands would follow it.
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -15,6 +17,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 FILE_CAP = 1 << 20
+OPERATIONS = ("read", "write", "list", "stat", "remove", "end")
 MISTAKE = 100
 """Exit code of an operation on files that the caller asked for in vain; its standard error holds errno and text."""
 
@@ -32,8 +35,8 @@ def run_inside(argv: Sequence[str], directory: str, environment: Mapping[str, st
 
 
 def inside_operation(request: dict[str, Any], directory: str) -> NoReturn:
-    """One of {"read": path}, {"write": path, "mode"} (the content is standard input), {"list": skipped names} in `directory`, or
-    {"end": true}: every process but the sandbox's first and this one is killed."""
+    """One of {"read": path}, {"write": path, "mode"} (the content is standard input), {"list": skipped names}, {"stat": path} and
+    {"remove": path} in `directory`, or {"end": true}: every process but the sandbox's first and this one is killed."""
     status = 0
     try:
         if "end" in request:
@@ -45,6 +48,11 @@ def inside_operation(request: dict[str, Any], directory: str) -> NoReturn:
             say(_read(request["read"]))
         elif "write" in request:
             _write(request["write"], request["mode"])
+        elif "stat" in request:
+            state = os.lstat(request["stat"])
+            say(json.dumps({"mode": state.st_mode, "size": state.st_size, "modified": state.st_mtime}).encode())
+        elif "remove" in request:
+            shutil.rmtree(request["remove"])
         else:
             say(os.fsencode("\0".join(_list(set(request["list"])))))
     except OSError as error:

@@ -10,13 +10,14 @@ import asyncio
 import base64
 import errno
 import itertools
+import json
 import os
 import shutil
 import sys
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -119,6 +120,15 @@ class OverlaySandboxes:
         return [*own, sys.executable, "-P", "-m", "arcforge.sandbox.overlay_server", name, folder]
 
 
+@dataclass(frozen=True)
+class FileState:
+    """mode: type and permission bits. modified: seconds on this machine's clock."""
+
+    mode: int
+    size: int
+    modified: float
+
+
 class OverlaySandbox:
     """One sandbox. Implements core.protocols.Sandbox. Every method raises SandboxError once it is gone."""
 
@@ -169,6 +179,14 @@ class OverlaySandbox:
     async def write_bytes(self, path: str, raw: bytes, mode: int | None = None) -> None:
         """The same of any size, with permission bits where they are given."""
         await self._ask({"write": path, "raw": base64.b64encode(raw).decode(), "mode": mode})
+
+    async def stat(self, path: str) -> FileState:
+        """Of the path itself, should it be a link."""
+        return FileState(**json.loads(base64.b64decode((await self._ask({"stat": path}))["raw"])))
+
+    async def remove(self, path: str) -> None:
+        """A folder with all that is in it. OSError for a link to one."""
+        await self._ask({"remove": path})
 
     async def files(self) -> list[str]:
         """Relative paths below the workdir, sorted; version control, caches and dependency folders are left out."""
@@ -227,8 +245,9 @@ class OverlaySandbox:
         if self._server.pid is None or self._server.starts != self._starts:
             raise SandboxError("the sandbox is gone: its server ended")
         answer = await self._server.ask({**request, "box": self._number}, timeout)
-        if "errno" in answer:  # its place in the answer decides the class: FileNotFoundError and so on
-            raise OSError(answer["errno"], answer["text"], request.get("read") or request.get("write"))
+        if "errno" in answer:  # which decides the class: FileNotFoundError and so on
+            path = next((request[name] for name in ("read", "write", "stat", "remove") if name in request), None)
+            raise OSError(answer["errno"], answer["text"], path)
         return answer
 
 

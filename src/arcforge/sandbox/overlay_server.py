@@ -5,7 +5,7 @@ its own, so that what it mounts is seen by nobody else and is gone with it. Stan
 
     {"create": NUMBER, "spec"}                       a sandbox; answered when it is up
     {"box": NUMBER, "exec": ARGV, "directory", "env", "timeout", "stdin", "limits"}
-    {"box": NUMBER, "read" | "write" | "list" | "end": ...}  done by a process inside, which no link can lead outside
+    {"box": NUMBER, OPERATION of `sandbox.inside`: ...}  on files, by a process inside, which no link can lead outside
     {"box": NUMBER, "changes": PATH INSIDE}          of one overlay, from its upper directory
     {"box": NUMBER, "snapshot": LAYER}               its upper directories copied as layers; {"drop": LAYER}: not asked for any more
     {"box": NUMBER, "stats": true} | {"box": NUMBER, "close": true}
@@ -32,11 +32,11 @@ from typing import Any, NoReturn
 from arcforge.sandbox import kernel
 from arcforge.sandbox.box import Box, make_box
 from arcforge.sandbox.cgroups import Cgroups
-from arcforge.sandbox.inside import MISTAKE, inside_operation, run_inside, say
+from arcforge.sandbox.inside import MISTAKE, OPERATIONS, inside_operation, run_inside, say
 from arcforge.sandbox.jobs import Job, JobServer, close_all, pipe_pair
 from arcforge.sandbox.layers import changes
 from arcforge.sandbox.limits import Limits, set_rlimits
-from arcforge.sandbox.spec import Spec, upper_names
+from arcforge.sandbox.spec import READY, Spec, upper_names
 
 _ALL = (
     kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
@@ -88,7 +88,7 @@ class OverlayServer(JobServer):
     def tick(self) -> None:
         """Sandboxes that came up in this round."""
         for box in self.boxes.values():
-            if box.job and box.asked and b"ready" in box.job.output:
+            if box.job and box.asked and READY in box.job.output:
                 box.job.deadline = float("inf")
                 asked, box.asked = box.asked, 0
                 try:
@@ -306,7 +306,7 @@ class OverlayServer(JobServer):
 
 
 def _operation(request: dict[str, Any]) -> str:
-    return next(name for name in ("read", "write", "list", "end") if name in request)
+    return next(name for name in OPERATIONS if name in request)
 
 
 def _unmounted(folder: str) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from arcforge.sandbox.limits import Limits
 
-_SLEEP = "sleep 2147483647 >/dev/null 2>&1"
-# SIGCHLD ignored: the kernel reaps what is orphaned inside. A process 1 cannot be killed from inside its own namespace.
+READY = b"ready\n"
+# What is written to it comes back once it runs: nothing that is planted inside can take its place before, and the end of its input,
+# when the server dies, is its own. SIGCHLD ignored: the kernel reaps what is orphaned inside. A process 1 cannot be killed from inside.
 KEEPER = (
     "/bin/sh", "-c",
-    "echo ready; if env --ignore-signal=CHLD true 2>/dev/null; "
-    f"then exec env --ignore-signal=CHLD {_SLEEP}; fi; exec {_SLEEP}",
+    "if /usr/bin/env --ignore-signal=CHLD true 2>/dev/null; then exec /usr/bin/env --ignore-signal=CHLD cat; fi; exec cat",
 )  # fmt: skip
 _PROC_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PROC_HIDDEN = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/scsi", "/proc/timer_list")
@@ -60,8 +60,7 @@ def bubblewrap(spec: Spec, merged: Mapping[str, str], status: int) -> list[str]:
     argv += ["--uid", str(spec.uid), "--gid", str(spec.uid), "--hostname", "sandbox", "--cap-drop", "ALL"]
     argv += ["--share-net"] if spec.network else []
     argv += [] if spec.nested else ["--disable-userns"]
-    for key, value in spec.environment().items():
-        argv += ["--setenv", key, value]
+    argv += ["--setenv", "PATH", PATH]  # of the first process; commands get the spec's
     for inside in sorted(merged, key=lambda path: (path != "/", path.count("/"))):
         argv += ["--bind", merged[inside], inside]
     for inside, outside in spec.read_only.items():

@@ -3,11 +3,12 @@ sandbox over it, and the verifier runs in another one that has the attempt's wor
 
 from __future__ import annotations
 
+import stat
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
-from arcforge.core.errors import SandboxError, TaskError
+from arcforge.core.errors import TaskError
 from arcforge.core.protocols import ExecResult
 from arcforge.envs.terminal.dockerfile import Recipe, recipe
 from arcforge.envs.terminal.harbor import HarborTask
@@ -25,11 +26,8 @@ LIMITS = Limits(
     disk_bytes=1 << 30,
     output_bytes=64 << 10,
 )
-_LOGS = "/logs/verifier /logs/agent /logs/artifacts"
-_REWARDS = (
-    "cd /logs/verifier && for name in reward.json reward.txt; do "
-    '[ -f "$name" ] && [ ! -L "$name" ] && [ "$(stat -c %s "$name")" -lt 65536 ] && stat -c "%n %.9Y" "$name"; done; true'
-)
+_LOGS = ("/logs/verifier", "/logs/agent", "/logs/artifacts")
+_REWARDS, _MOST_BYTES = ("reward.json", "reward.txt"), 1 << 16
 
 
 class SandboxRunner:
@@ -91,7 +89,8 @@ class SandboxAttempt:
             await self.box.write_bytes(f"/solution/{path}", raw, 0o755)
         done = await self.box.exec(["bash", "-c", script], timeout)
         await self.box.kill()
-        await _run(self.box, "rm -rf /solution")
+        if files:
+            await self.box.remove("/solution")
         return done
 
     async def verify(self) -> VerifierRun:
@@ -107,22 +106,28 @@ class SandboxAttempt:
 
 
 async def _verify(fresh: OverlaySandbox, task: HarborTask) -> VerifierRun:
+    """Nothing but test.sh is executed here: the working directory is the agent's, and may be on the task's PATH."""
     for path, raw in task.part("tests").items():
         await fresh.write_bytes(f"/tests/{path}", raw, 0o755)
-    started = float(await _run(fresh, "touch /logs/.started && stat -c %.9Y /logs/.started"))
+    await fresh.write_bytes("/logs/.started", b"")
+    started = (await fresh.stat("/logs/.started")).modified
     verifier = task.config.verifier
-    done = await fresh.exec(["bash", "-p", "/tests/test.sh"], verifier.timeout_sec, env=verifier.env)
+    done = await fresh.exec(["/bin/bash", "-p", "/tests/test.sh"], verifier.timeout_sec, env=verifier.env)
     await fresh.kill()
     files = {}
-    for line in (await _run(fresh, _REWARDS)).splitlines():
-        name, _, modified = line.partition(" ")
-        files[name] = ((await fresh.read_bytes(f"/logs/verifier/{name}")).decode("utf-8", "replace"), float(modified))
+    for name in _REWARDS:
+        path = f"/logs/verifier/{name}"
+        with suppress(OSError):
+            state = await fresh.stat(path)
+            if stat.S_ISREG(state.mode) and state.size < _MOST_BYTES:
+                files[name] = ((await fresh.read_bytes(path)).decode("utf-8", "replace"), state.modified)
     return VerifierRun(done.exit_code, done.timed_out, started, files)
 
 
 async def _build(box: OverlaySandbox, task: HarborTask, steps: Recipe) -> None:
     """TaskError for a step that fails."""
-    await _run(box, f"mkdir -p {_LOGS}")
+    for folder in _LOGS:
+        await _made(box, folder)
     for kind, what, where in steps.steps:
         if kind == "copy":
             await _copy(box, task, what, where)
@@ -154,14 +159,6 @@ async def _made(box: OverlaySandbox, directory: str) -> str:
     if result.exit_code:
         raise TaskError(f"Dockerfile: {directory} cannot be made: {result.stderr.strip()[-200:]}")
     return directory
-
-
-async def _run(box: OverlaySandbox, script: str) -> str:
-    """A script of ours, which cannot fail for a reason of the task's."""
-    result = await box.exec(["bash", "-c", script], 60.0, directory="/")
-    if result.exit_code:
-        raise SandboxError(f"{script[:60]}: ended with {result.exit_code}: {result.stderr.strip()[-200:]}")
-    return result.stdout
 
 
 def _top(steps: Recipe) -> str:

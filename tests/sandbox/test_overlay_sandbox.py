@@ -328,6 +328,22 @@ def mounts(boxes):
     return [line.split()[1] for line in Path(f"/proc/{boxes._server.pid}/mounts").read_text().splitlines()]
 
 
+def test_who_kills_all_others_is_killed(tmp_path):
+    async def scenario(box, boxes):
+        await sh(box, "(setsid bash -c 'while :; do kill -9 -1; done' >/dev/null 2>&1 &); sleep 0.1")
+        for _ in range(20):
+            try:
+                await box.read("read.me")
+            except InterruptedError:
+                break
+        else:
+            raise AssertionError("the killer did not work")
+        await box.kill()
+        return await box.read("read.me"), (await sh(box, "ps ax | grep -c 'kill -9'")).stdout
+
+    assert in_sandbox(scenario, repository(tmp_path)) == ("hello\n", "2\n")  # the shell and its grep
+
+
 def test_planted_tools_on_the_path_are_not_the_sandboxes_own(tmp_path):
     folder = repository(tmp_path)
     for name in ("env", "cat", "sleep", "sh", "true", "bwrap"):

@@ -16,6 +16,7 @@ Answers: {"id", ...} or {"id", "error"}; {"id", "errno"} for what a caller did w
 from __future__ import annotations
 
 import base64
+import errno
 import gc
 import json
 import os
@@ -237,6 +238,8 @@ class OverlayServer(JobServer):
             elif exit_code == MISTAKE and not failure:
                 number, _, text = job.texts()[1].partition(" ")
                 self.answer({"id": job.id, "errno": int(number), "text": text})
+            elif exit_code < 0 and not job.timed_out:
+                self.answer({"id": job.id, "errno": errno.EINTR, "text": "killed by a process inside"})
             else:
                 why = failure or ("killed after its time" if job.timed_out else f"died with {exit_code}")
                 self.answer({"id": job.id, "error": f"{_operation(request)} in the sandbox: {why}"})

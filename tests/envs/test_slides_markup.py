@@ -141,6 +141,42 @@ def test_what_is_no_slide_is_refused_quickly(html):
         parse(html)
 
 
+MANY = "9" * 400
+TOO_DEEP = {
+    "brackets": "p { color: " + "(" * 3000,
+    "calc": "p { width: " + "calc(" * 3000 + "1px" + ")" * 3000 + " }",
+    "not": ":not(" * 500 + "p" + ")" * 500 + " { color: red }",
+    "children": "* > " * 250 + "p { color: red }",
+    "digits": "p { left: " + "9" * 5000 + "px }",
+}
+
+
+@pytest.mark.parametrize("name", TOO_DEEP)
+def test_style_sheets_that_cannot_be_read_are_no_slide(name):
+    for html in (slide(css=TOO_DEEP[name]), f'<p style="{TOO_DEEP[name][4:-2]}">x')[: 1 if name in ("not", "children") else 2]:
+        with pytest.raises(Unreadable, match="style sheets"):
+            parse(html)
+
+
+@pytest.mark.parametrize(
+    "css",
+    [
+        f"p {{ font-size: {MANY}px }}",
+        f"p {{ font-size: {MANY}% }}",
+        f"p {{ font-size: {MANY}em; padding: {MANY}em; zoom: {MANY}% }}",
+        ":root { --a: var(--a) var(--a) } div { --a: var(--a) var(--a) }",
+        ":root { --a: " + "x" * 60_000 + " } div { color: " + "var(--a) " * 3000 + " }",
+        "p { zoom: var(--none) var(--none) }",
+        "p { left: " + "9" * 4000 + "!; font: " + "9" * 4000 + " }",
+    ],
+)
+def test_style_sheets_without_measure_are_scored(css):
+    """Infinite sizes, and variables that multiply at each level of the tree: quickly, and within some memory."""
+    tree = parse(slide(css=css, body="<div>" * 100 + "<p>x"))
+    assert all(0 <= c.score <= 1 for c in markup_level(tree, {}))
+    assert all(len(value) <= 100_000 for n in tree.root.walk() for value in n.style.values())
+
+
 @pytest.mark.parametrize(
     "html", ["", "\0", "<", "<style>", "<style>}{@;!</style>", "<p style='{{{'>x", "]]>", "<svg><style>"]
 )

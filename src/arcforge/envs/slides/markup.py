@@ -23,12 +23,14 @@ POINTS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm":
 NO_TEXT = frozenset({"script", "style", "head", "title", "noscript", "template", "desc"})
 MOST_DEPTH = 150
 MOST_CHARACTERS = 200_000
+MOST_VALUE = 1000  # characters of a value with custom properties put in
+LARGEST_FONT = 1e4
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,([^()]*))?\)")
-LENGTH = re.compile(r"(-?\d*\.?\d+)([a-z]+|%)?$")
+LENGTH = re.compile(r"(-?(?:\d+(?:\.\d+)?|\.\d+))([a-z]+|%)?$")
 
 
 class Unreadable(Exception):
-    """The markup is too large or too deep to be a slide."""
+    """The markup, or what its style sheets say, is too large or too deep to be a slide."""
 
 
 @dataclass
@@ -79,7 +81,6 @@ class Markup:
     root: Node
     errors: tuple[str, ...]
     css_errors: tuple[str, ...]
-    source: str
 
     @property
     def body(self) -> Node:
@@ -98,9 +99,14 @@ def parse(source: str) -> Markup:
     tree: Any = parser.parse(source)
     if _deeper_than(tree, MOST_DEPTH):
         raise Unreadable(f"elements nested more than {MOST_DEPTH} deep")
-    rules, css_errors = _rules(tree)
-    root = _build(cssselect2.ElementWrapper.from_html_root(tree), None, rules)
-    return Markup(root, tuple(code for _, code, _ in parser.errors), tuple(css_errors), source)
+    try:
+        rules, css_errors = _rules(tree)
+        root = _build(cssselect2.ElementWrapper.from_html_root(tree), None, rules)
+    except (RecursionError, SyntaxError) as error:  # brackets, and selectors that are compiled to Python expressions
+        raise Unreadable("style sheets nested too deep") from error
+    except ValueError as error:  # Python reads integers of at most 4300 digits
+        raise Unreadable("style sheets with a number that is too long") from error
+    return Markup(root, tuple(code for _, code, _ in parser.errors), tuple(css_errors))
 
 
 def pixels(value: str, font_size: float = ROOT_SIZE) -> float | None:
@@ -197,11 +203,15 @@ def _presentation(node: Node) -> list[tuple[str, str, bool]]:
 
 
 def _substitute(value: str, variables: dict[str, str]) -> str:
-    """`value` with its custom properties put in; three rounds are enough for variables made of variables."""
+    """`value` with its custom properties put in; three rounds are enough for variables made of variables.
+
+    Variables of variables multiply at every level of the tree, so what is put in is cut to MOST_VALUE characters.
+    """
     for _ in range(3):
-        if "var(" not in value:
+        if "var(" not in value or len(value) > MOST_VALUE:
             break
-        value = VARIABLE.sub(lambda found: variables.get(found[1], (found[2] or "").strip()), value)
+        value = VARIABLE.sub(lambda found: variables.get(found[1], (found[2] or "").strip())[:MOST_VALUE], value)
+        value = value[:MOST_VALUE].strip()
     return value
 
 
@@ -212,7 +222,7 @@ def _longhands(name: str, value: str) -> dict[str, str]:
             "background": value,
             "background-color": value if "(" not in value or value.startswith(("rgb", "hsl")) else "",
         }
-    if name == "font":
+    if name == "font" and len(value) <= MOST_VALUE:
         found = re.match(r"(?P<before>.*?)(?P<size>[\d.]+(?:px|pt|em|rem|%|vw|vh))(?:/\S+)?\s+(?P<family>.+)$", value)
         if found is None:
             return {}
@@ -226,12 +236,13 @@ def _longhands(name: str, value: str) -> dict[str, str]:
 
 
 def _font_size(value: str, base: float) -> float:
+    """In px, at most LARGEST_FONT."""
     keywords = {"xx-small": 9, "x-small": 10, "small": 13, "medium": 16, "large": 18, "x-large": 24, "xx-large": 32}
     if value in keywords:
         return float(keywords[value])
     if value in ("smaller", "larger"):
         return base / 1.2 if value == "smaller" else base * 1.2
     if value.endswith("%") and (found := LENGTH.fullmatch(value)):
-        return base * float(found[1]) / 100
+        return min(base * float(found[1]) / 100, LARGEST_FONT)
     # An unreadable size (calc, clamp, a variable) is left to level 2.
-    return found if (found := pixels(value, base)) is not None else base
+    return min(found, LARGEST_FONT) if (found := pixels(value, base)) is not None else base

@@ -43,7 +43,7 @@ class Renderer:
         self._page_seconds = page_seconds
         self._slots = asyncio.Semaphore(concurrency)
         self._starting = asyncio.Lock()
-        self._driver: Any = None
+        self._driver: asyncio.Future[Any] | None = None
         self._browser: Any = None
 
     async def render(self, html: str, files: Mapping[str, bytes] | None = None) -> Rendering:
@@ -55,17 +55,21 @@ class Renderer:
                 async with asyncio.timeout(self._page_seconds):
                     return await _render(browser, html, files or {})
             except (TimeoutError, api.Error, ValidationError) as error:
-                await self.close()
+                # Other slides are rendered in the same browser, and a later one may have been started by now.
+                if self._browser is browser and (isinstance(error, TimeoutError) or not browser.is_connected()):
+                    await self.close()
                 reason = _first_line(error) or f"no answer in {self._page_seconds:g} s"
                 raise VerifierError(f"the slide could not be rendered: {reason}") from error
 
     async def close(self) -> None:
         """End the browser and its driver. Rendering goes on working: it starts a new one."""
         browser, driver, self._browser, self._driver = self._browser, self._driver, None, None
-        for ending in (browser and browser.close, driver and driver.stop):
-            if ending is not None:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(ending(), CLOSE_SECONDS)
+        if browser is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(browser.close(), CLOSE_SECONDS)
+        if driver is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(_stop(driver), CLOSE_SECONDS)
 
     async def _running(self) -> Any:
         """The browser, started if there is none alive."""
@@ -74,14 +78,22 @@ class Renderer:
                 return self._browser
             await self.close()
             api, path = playwright(), find_chromium()
+            # The start is a task of its own, so that close() ends the driver of a start that was cut short.
+            self._driver = asyncio.ensure_future(api.async_playwright().start())
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    self._driver = await api.async_playwright().start()
-                    self._browser = await self._driver.chromium.launch(executable_path=path, args=list(FLAGS))
+                    started = await asyncio.shield(self._driver)
+                    self._browser = await started.chromium.launch(executable_path=path, args=list(FLAGS))
             except (TimeoutError, OSError, api.Error) as error:
                 await self.close()
                 raise VerifierError(f"{path} did not start: {_first_line(error) or 'timeout'}") from error
             return self._browser
+
+
+async def _stop(driver: asyncio.Future[Any]) -> None:
+    """End a driver that was started, or is being."""
+    started = await asyncio.shield(driver)
+    await started.stop()
 
 
 def _first_line(error: Exception) -> str:

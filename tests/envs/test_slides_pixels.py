@@ -120,6 +120,8 @@ def test_near_duplicates_have_near_fingerprints():
 def test_sizes_are_the_real_ones():
     assert layout_checks.real_size(rendering()) == (1280, 720)
     assert layout_checks.real_size(rendering(content=[(64, 60, 900, 955)])) == (1280, 1015)
+    assert layout_checks.real_size(rendering(natural=[(64, 48, 900, 445)])) == (1280, 493)
+    assert layout_checks.real_size(rendering(natural=[(64, 48, 900, 457)])) == (1280, 720)
     sparse = rendering(natural=[(64, 48, 900, 300)])
     assert layout_checks.real_size(sparse) == (1280, 348)
     assert layout_checks.page_size(sparse, False).score == 0 and layout_checks.page_size(sparse, True).score == 1

@@ -27,14 +27,14 @@ def real_size(rendering: Rendering) -> tuple[float, float]:
     around = union([rendering.unfolded.body, *shown])
     height = around.height
     used = filled(rendering) * HEIGHT
-    return around.width, used if height <= HEIGHT + TOLERANCE and used < SPARSE * HEIGHT else height
+    return around.width, used if height <= HEIGHT + TOLERANCE and used < FILLED * HEIGHT else height
 
 
 def page_size(rendering: Rendering, title: bool) -> Check:
     """Strictly 1280x720. A title slide may be as empty as it likes."""
     width, height = real_size(rendering)
     if title and height < HEIGHT:
-        height = union([rendering.unfolded.body]).height
+        height = rendering.unfolded.body.height
     wrong = abs(width - WIDTH) / WIDTH + abs(height - HEIGHT) / HEIGHT
     exact = abs(width - WIDTH) <= TOLERANCE and abs(height - HEIGHT) <= TOLERANCE
     return check(
@@ -137,7 +137,7 @@ def margins(rendering: Rendering) -> Check:
 
 
 def alignment(rendering: Rendering) -> Check:
-    """Blocks of text share few left edges. Centred and SVG text is left out."""
+    """Blocks of text share few left edges. SVG text and the cells of tables are left out."""
     blocks: dict[int, list[Rect]] = {}
     for text in rendering.page.texts:
         if text.rects and text.tag not in ("text", "tspan", "td", "th"):

@@ -17,7 +17,7 @@ from arcforge.core.errors import UserError, VerifierError
 from arcforge.envs.registry import family
 from arcforge.envs.slides.briefs import Point, SlideBrief, Table, make
 from arcforge.envs.slides.browser import Renderer, find_chromium
-from arcforge.envs.slides.content import content, has_bars
+from arcforge.envs.slides.content import content, has_bars, visible_text
 from arcforge.envs.slides.demonstrations import write_slides
 from arcforge.envs.slides.grading import grade_deck
 from arcforge.envs.slides.layout_checks import real_size
@@ -42,7 +42,13 @@ class Browser:
         return self.known[html]
 
     def score(self, html, title=False):
-        return page_score(parse(html), self.render(html), {}, title)
+        rendering = self.render(html)
+        return page_score(parse(html), rendering, rendering.pixels(), {}, title)
+
+    def said(self, brief, html, **files):
+        rendering = self.render(html, **files)
+        pixels = rendering.pixels()
+        return content(brief, rendering, pixels, visible_text(rendering, pixels))
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +132,12 @@ HIDDEN = {
 @pytest.mark.parametrize("trick", HIDDEN)
 def test_hidden_words_do_not_count(browser, trick):
     html = slide(6, body=HIDDEN[trick])
-    rendering = browser.render(html)
-    assert content(BRIEF, rendering, rendering.pixels()).missing == ("fact: 14 August",)
+    assert browser.said(BRIEF, html).missing == ("fact: 14 August",)
     assert browser.score(html).quality <= browser.score(slide()).quality
 
 
 def test_words_that_can_be_seen_count(browser):
-    rendering = browser.render(slide(5, body=f'<p class="row">{FACT}</p>'))
-    assert content(BRIEF, rendering, rendering.pixels()).share == 1
+    assert browser.said(BRIEF, slide(5, body=f'<p class="row">{FACT}</p>')).share == 1
 
 
 def test_real_sizes_are_told(browser):
@@ -168,16 +172,72 @@ def test_overlap_and_text_outside_its_box_are_seen(browser):
     assert browser.score(slide(body=out))["containment"].elements == ("body>div",)
 
 
-def bars(heights):
-    style = "position: absolute; width: 60px; background-color: #1f6f8b"
-    places = [f"left: {900 + 80 * i}px; top: {600 - high}px; height: {high}px" for i, high in enumerate(heights)]
+def bars(heights, css="background-color: #1f6f8b", left=900):
+    style = f"position: absolute; width: 60px; {css}"
+    places = [f"left: {left + 80 * i}px; top: {600 - high}px; height: {high}px" for i, high in enumerate(heights)]
     return "".join(f'<div style="{style}; {place}"></div>' for place in places)
 
 
+def svg_bars(heights, css):
+    rects = [f'<rect x="{80 * i}" y="{200 - h}" width="60" height="{h}" style="{css}"/>' for i, h in enumerate(heights)]
+    return f'<svg style="position: absolute; left: 900px; top: 400px" width="240" height="200">{"".join(rects)}</svg>'
+
+
 def test_bars_have_to_be_in_proportion(browser):
-    table = Table(measure="m", unit="u", rows=(("a", 100), ("b", 250), ("c", 180)))
-    assert has_bars(browser.render(slide(3, body=bars((60, 150, 108)))), table)
-    assert not has_bars(browser.render(slide(3, body=bars((100, 150, 120)))), table)
+    assert drawn(browser, bars(HEIGHTS)) and not drawn(browser, bars((100, 150, 120)))
+
+
+TABLE = Table(measure="m", unit="u", rows=(("a", 100), ("b", 250), ("c", 180)))
+HEIGHTS = (60, 150, 108)
+OVER = '<div style="position: absolute; left: 880px; top: 380px; width: 300px; height: 240px; background-color: #f4f6f8"></div>'
+UNSEEN_BARS = {
+    "off the canvas": bars(HEIGHTS, left=1300),
+    "half off the canvas": bars(HEIGHTS, left=1250),
+    "covered": bars(HEIGHTS) + OVER,
+    "colour of the page": bars(HEIGHTS, "background-color: #f4f6f8"),
+    "opacity": bars(HEIGHTS, "background-color: #1f6f8b; opacity: 0.01"),
+    "alpha": bars(HEIGHTS, "background-color: rgb(31 111 139 / 0.01)"),
+    "alpha of another space": bars(HEIGHTS, "background-color: color(display-p3 0 0.4 0.5 / 0.05)"),
+    "transparent filling": svg_bars(HEIGHTS, "fill: #1f6f8b; fill-opacity: 0.05"),
+    "transparent colour": svg_bars(HEIGHTS, "fill: rgba(31, 111, 139, 0.05)"),
+}
+SEEN_BARS = {
+    "wide gamut": bars(HEIGHTS, "background-color: color(display-p3 1 0.3 0)"),
+    "gradient": bars(HEIGHTS, "background: linear-gradient(#1f6f8b, #9cc3d5)"),
+    "outlined": bars(HEIGHTS, "border: 3px solid #1f6f8b; box-sizing: border-box"),
+    "filled": svg_bars(HEIGHTS, "fill: #1f6f8b"),
+}
+
+
+def drawn(browser, body):
+    rendering = browser.render(slide(3, body=body))
+    return has_bars(rendering, rendering.pixels(), TABLE)
+
+
+@pytest.mark.parametrize("name", [*UNSEEN_BARS, *SEEN_BARS])
+def test_bars_count_when_they_can_be_seen(browser, name):
+    assert drawn(browser, (UNSEEN_BARS | SEEN_BARS)[name]) == (name in SEEN_BARS)
+
+
+AT = "position: absolute; left: 900px; top: 400px; width: 160px; height: 160px"
+PICTURES = {
+    "seen": (f"{AT}", "", True),
+    "without a size": (f"{AT}; width: 0", "", False),
+    "off the canvas": (f"{AT}; left: 1270px", "", False),
+    "covered": (AT, OVER, False),
+    "opacity": (f"{AT}; opacity: 0.01", "", False),
+    "filtered": (f"{AT}; filter: opacity(0)", "", False),
+    "not displayed": ("display: none", "", False),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_counts_when_it_can_be_seen(browser, name):
+    css, after, seen = PICTURES[name]
+    brief = SlideBrief(kind="title", heading="The harbour in one year", image="disc.svg")
+    disc = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle cx="20" cy="20" r="19"/></svg>'
+    html = slide(3, body=f'<img src="disc.svg" alt="Disc" style="{css}">{after}')
+    assert browser.said(brief, html, **{"disc.svg": disc}).missing == (() if seen else ("picture: disc.svg",))
 
 
 def test_demonstrations_score_high_and_a_deck_of_one_slide_does_not(browser):

@@ -32,7 +32,6 @@ def text(rect=(64, 100, 400, 30), block=1, **changes):
         "rects": (Rect(*rect),),
         "size": 24,
         "weight": 400,
-        "family": "Arial",
         "opacity": 1,
         "visible": 1,
         "clipped": 0,
@@ -42,7 +41,7 @@ def text(rect=(64, 100, 400, 30), block=1, **changes):
 
 
 def rendering(*texts, content=(), natural=((0, 0, 10, HEIGHT),), body=CANVAS):
-    page = Page(texts=texts, boxes=(), images=(), body=body, elements=len(texts))
+    page = Page(texts=texts, boxes=(), images=(), body=body)
     placed = tuple(Placed(element=f"e{i}", rect=Rect(*rect)) for i, rect in enumerate(content))
     unfolded = Unfolded(content=placed, body=body, natural=tuple(Rect(*rect) for rect in natural))
     return Rendering(page=page, unfolded=unfolded, screenshot=b"")

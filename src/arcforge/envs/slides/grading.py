@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from arcforge.core.messages import Value
 from arcforge.envs.slides import markup
@@ -12,7 +14,6 @@ from arcforge.envs.slides.briefs import Brief, SlideBrief
 from arcforge.envs.slides.browser import Renderer
 from arcforge.envs.slides.content import Content, content, visible_text
 from arcforge.envs.slides.pixel_checks import ALIKE, difference, fingerprint
-from arcforge.envs.slides.rendering import Rendering
 from arcforge.envs.slides.score import PageScore, page_score, unreadable
 
 SAME_WORDS = 0.8
@@ -51,11 +52,18 @@ class DeckScore(Value):
         return sum(slide.score for slide in self.slides) / len(self.slides)
 
 
+class Look(NamedTuple):
+    """What two slides are compared by."""
+
+    fingerprint: np.ndarray
+    text: str
+
+
 async def grade_deck(renderer: Renderer, brief: Brief, written: Mapping[int, str]) -> DeckScore:
     """Grade slides by number from 1. Raises VerifierError when the browser fails, UserError where there is none."""
     files = {name: text.encode() for name, text in brief.files.items()}
     scores: list[SlideScore] = []
-    looks: list[tuple[Rendering, str] | None] = []
+    looks: list[Look | None] = []
     for number, slide in enumerate(brief.slides, 1):
         score, look = await _grade_slide(renderer, slide, written.get(number), files)
         scores.append(score)
@@ -67,8 +75,8 @@ async def grade_deck(renderer: Renderer, brief: Brief, written: Mapping[int, str
 
 async def _grade_slide(
     renderer: Renderer, slide: SlideBrief, html: str | None, files: Mapping[str, bytes]
-) -> tuple[SlideScore, tuple[Rendering, str] | None]:
-    """(score, (rendering, visible text) where there is one)."""
+) -> tuple[SlideScore, Look | None]:
+    """(score, look where there is one)."""
     nothing = Content(share=0.0, missing=("everything",))
     if html is None:
         return SlideScore(page=unreadable("not written"), content=nothing), None
@@ -78,24 +86,21 @@ async def _grade_slide(
         return SlideScore(page=unreadable(str(reason)), content=nothing), None
     rendering = await renderer.render(html, files)
     pixels = rendering.pixels()
-    page = page_score(tree, rendering, files, slide.kind == "title")
-    return SlideScore(page=page, content=content(slide, rendering, pixels)), (
-        rendering,
-        visible_text(rendering, pixels),
-    )
+    page = page_score(tree, rendering, pixels, files, slide.kind == "title")
+    text = visible_text(rendering, pixels)
+    said = content(slide, rendering, pixels, text)
+    return SlideScore(page=page, content=said), Look(fingerprint(pixels), text)
 
 
-def duplicates(looks: Sequence[tuple[Rendering, str] | None]) -> list[int]:
+def duplicates(looks: Sequence[Look | None]) -> list[int]:
     """Positions of slides that look like an earlier one and say nearly the same, or say exactly the same."""
-    prints = [fingerprint(look[0].pixels()) if look else None for look in looks]
     found = set()
-    for one, other in combinations(range(len(looks)), 2):
-        first, second = looks[one], looks[other]
-        if first is None or second is None:
-            continue
-        alike = difference(prints[one], prints[other]) <= ALIKE and shared_words(first[1], second[1]) >= SAME_WORDS  # type: ignore[arg-type]
-        if alike or (first[1] and first[1] == second[1]):
-            found.add(other)
+    seen = [(place, look) for place, look in enumerate(looks) if look is not None]
+    for (_, first), (place, second) in combinations(seen, 2):
+        alike = difference(first.fingerprint, second.fingerprint) <= ALIKE
+        same = first.text != "" and first.text == second.text
+        if same or (alike and shared_words(first.text, second.text) >= SAME_WORDS):
+            found.add(place)
     return sorted(found)
 
 

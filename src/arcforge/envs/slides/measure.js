@@ -15,8 +15,10 @@
     return parent && element !== document.body ? own(parent) + ">" + own(element) : own(element);
   };
   const alpha = (colour) => {
-    const parts = colour.match(/[\d.]+%?/g) || [];
-    return colour === "transparent" ? 0 : parts.length > 3 ? parseFloat(parts[3]) : 1;
+    if (colour === "transparent" || colour === "none") return 0;
+    // Computed colours are rgb(r, g, b), rgba(r, g, b, a), or "space(... / a)", whose space may have digits of its own.
+    const found = colour.match(/^rgba\(.*,\s*([\d.e+-]+)\)$/) || colour.match(/\/\s*([\d.e+-]+|none)\s*\)$/);
+    return found ? parseFloat(found[1]) || 0 : 1;
   };
   const paints = (element) => {
     const s = style(element);
@@ -24,6 +26,14 @@
     if (element.ownerSVGElement) return (s.fill !== "none" || s.stroke !== "none") && !["g", "defs", "text", "tspan", "title", "desc"].includes(tag(element));
     const bordered = ["Top", "Right", "Bottom", "Left"].some((side) => parseFloat(s[`border${side}Width`]) > 0 && alpha(s[`border${side}Color`]) > 0);
     return alpha(s.backgroundColor) > 0 || s.backgroundImage !== "none" || bordered;
+  };
+  // How opaque the strongest thing is that an element paints itself.
+  const paintAlpha = (element) => {
+    const s = style(element);
+    if (element.ownerSVGElement) return Math.max(alpha(s.fill) * parseFloat(s.fillOpacity), alpha(s.stroke) * parseFloat(s.strokeOpacity));
+    if (GRAPHICS.has(tag(element)) || s.backgroundImage !== "none") return 1;
+    const borders = ["Top", "Right", "Bottom", "Left"].map((side) => (parseFloat(s[`border${side}Width`]) > 0 ? alpha(s[`border${side}Color`]) : 0));
+    return Math.max(alpha(s.backgroundColor), ...borders);
   };
   const covers = (element) => {
     const s = style(element);
@@ -115,19 +125,20 @@
       const whole = area(list);
       return {
         text: node.data.replace(/\s+/g, " ").trim(), element: label(e), tag: tag(e), block: index.get(block(e)) ?? -1, rects: list,
-        size: parseFloat(s.fontSize) * magnification(e), weight: parseFloat(s.fontWeight) || 400, family: s.fontFamily,
+        size: parseFloat(s.fontSize) * magnification(e), weight: parseFloat(s.fontWeight) || 400,
         opacity: opacity(e) * alpha(e.ownerSVGElement ? s.fill : s.color) * (e.ownerSVGElement ? parseFloat(s.fillOpacity) : 1), visible: visibleShare(e, found),
         clipped: whole ? 1 - area(list.map((r) => unclipped(e, r))) / whole : 0,
         card: holder ? box(holder.getBoundingClientRect()) : null,
       };
     });
     const boxes = all.filter((e) => e !== document.body && shown(e) && paints(e)).map((e) => ({
-      element: label(e), tag: tag(e), rect: box(e.getBoundingClientRect()), has_text: hasText(e), opacity: opacity(e),
+      rect: box(e.getBoundingClientRect()), has_text: hasText(e), opacity: opacity(e) * paintAlpha(e), visible: visibleShare(e, [e.getBoundingClientRect()]),
     })).filter((b) => b.rect[2] > 0 && b.rect[3] > 0);
     const images = all.filter((e) => tag(e) === "img").map((e) => ({
       element: label(e), source: e.getAttribute("src") || "", rect: box(e.getBoundingClientRect()), natural: [e.naturalWidth, e.naturalHeight], fit: style(e).objectFit,
+      opacity: shown(e) ? opacity(e) : 0, visible: shown(e) ? visibleShare(e, [e.getBoundingClientRect()]) : 0,
     }));
-    return { texts, boxes, images, body: box(document.body.getBoundingClientRect()), elements: document.querySelectorAll("body *").length };
+    return { texts, boxes, images, body: box(document.body.getBoundingClientRect()) };
   };
 
   // What fills a page: text that is not said twice, pictures, and graphics without text up to a size that a bar may have.

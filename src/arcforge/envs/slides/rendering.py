@@ -65,7 +65,6 @@ class Text(Value):
     rects: tuple[Rect, ...]
     size: float
     weight: float
-    family: str
     opacity: float
     visible: float
     clipped: float
@@ -77,23 +76,30 @@ class Text(Value):
 
 
 class Box(Value):
-    """An element that paints something. has_text: some text lies inside it in the document."""
+    """An element that paints something. has_text: some text lies inside it in the document.
 
-    element: str
-    tag: str
+    opacity: of what it paints and of all ancestors. visible: as of a text.
+    """
+
     rect: Rect
     has_text: bool
     opacity: float
+    visible: float
 
 
 class Image(Value):
-    """An `img` element. natural: the picture's own size, zeros when it could not be loaded."""
+    """An `img` element. natural: the picture's own size, zeros when it could not be loaded.
+
+    opacity, visible: as of a box, zeros when it is not displayed.
+    """
 
     element: str
     source: str
     rect: Rect
     natural: tuple[float, float]
     fit: str
+    opacity: float
+    visible: float
 
 
 class Placed(Value):
@@ -110,7 +116,6 @@ class Page(Value):
     boxes: tuple[Box, ...]
     images: tuple[Image, ...]
     body: Rect
-    elements: int
 
 
 class Unfolded(Value):

@@ -1,4 +1,4 @@
-"""One score from the three levels, the content and the deck as a whole, with a table of every check."""
+"""One score of a page's quality from the checks of the three levels, and the share of slides that are strictly 16:9."""
 
 from __future__ import annotations
 
@@ -29,10 +29,6 @@ class PageScore(Value):
 
     quality: float
     checks: tuple[Check, ...]
-
-    def failed(self, below: float = 0.5) -> list[Check]:
-        """The checks scored below a bound, worst first."""
-        return sorted((c for c in self.checks if c.score < below), key=lambda c: c.score)
 
     def __getitem__(self, name: str) -> Check:
         return next(c for c in self.checks if c.name == name)
@@ -100,9 +96,10 @@ def _weight(result: Check) -> float:
     return 3.0 if result.name in HEAVY else 2.0 if result.name in WEIGHTY else 1.0
 
 
-def page_score(markup: Markup, rendering: Rendering, files: Mapping[str, bytes], title: bool = False) -> PageScore:
-    """All three levels of one slide. title: it may be sparse."""
-    pixels = rendering.pixels()
+def page_score(
+    markup: Markup, rendering: Rendering, pixels: np.ndarray, files: Mapping[str, bytes], title: bool = False
+) -> PageScore:
+    """All three levels of one slide. pixels: the rendering's. title: it may be sparse."""
     checks = [*markup_level(markup, files), *layout_level(rendering, title), *pixel_level(pixels, rendering, title)]
     if next(c for c in checks if c.name == "parsable").score == 0:
         return PageScore(quality=0.0, checks=tuple(checks))
@@ -112,14 +109,6 @@ def page_score(markup: Markup, rendering: Rendering, files: Mapping[str, bytes],
 def unreadable(reason: str) -> PageScore:
     """The score of markup that is no slide at all."""
     return PageScore(quality=0.0, checks=(check(1, "parsable", 0, ["body"], reason),))
-
-
-def table(score: PageScore) -> str:
-    """The checks as text, one a line."""
-    lines = [
-        f"{c.level}  {c.name:<17} {c.score:4.2f}  {c.note:<34} {', '.join(c.elements)}".rstrip() for c in score.checks
-    ]
-    return "\n".join([*lines, f"quality {score.quality:.3f}"])
 
 
 def is_16_to_9(score: PageScore) -> bool:

@@ -7,8 +7,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from slide_pages import LINES, slide
@@ -158,10 +161,42 @@ def test_scripts_do_not_run_and_forge_nothing(browser):
 
 def test_only_the_tasks_files_are_loaded(browser):
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'
-    sources = ("ok.svg", "gone.svg", "http://example.com/x.png", "file:///etc/hostname")
-    pictures = "".join(f'<img src="{source}" alt="">' for source in sources)
-    rendering = browser.render(slide(1, body=pictures), **{"ok.svg": svg})
+    with serving(svg) as (address, asked):
+        with urlopen(f"{address}/heard.svg", timeout=5) as answer:
+            assert answer.read() == svg
+        sources = ("ok.svg", "gone.svg", f"{address}/x.svg", "file:///etc/hostname")
+        pictures = "".join(f'<img src="{source}" alt="">' for source in sources)
+        behind = f"body {{ background-image: url({address}/y.svg) }} @import url({address}/z.css);"
+        rendering = browser.render(slide(1, behind, pictures), **{"ok.svg": svg})
     assert [image.natural for image in rendering.page.images] == [(40, 20), (0, 0), (0, 0), (0, 0)]
+    assert asked == ["/heard.svg"]
+
+
+@contextlib.contextmanager
+def serving(svg):
+    """A server on this machine that has one picture under every name: (its address, the paths it was asked for)."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "image/svg+xml")
+            self.send_header("Content-Length", str(len(svg)))
+            self.end_headers()
+            self.wfile.write(svg)
+
+        def log_message(self, format, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join(10)
 
 
 def test_overlap_and_text_outside_its_box_are_seen(browser):
@@ -253,6 +288,7 @@ def test_the_family_validates(browser):
     made = family("slides", 5)
     try:
         browser.run(made.validate("test", 1))
+        browser.run(made.validate("test", 2))
     finally:
         browser.run(made.close())
 

@@ -6,6 +6,7 @@ import random
 import pytest
 from slide_pages import slide
 
+from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message, ToolCall
 from arcforge.envs.registry import family
 from arcforge.envs.slides import selection
@@ -13,7 +14,7 @@ from arcforge.envs.slides.briefs import DOMAINS, make
 from arcforge.envs.slides.check import check
 from arcforge.envs.slides.content import Content, normalised, says
 from arcforge.envs.slides.demonstrations import write_slides
-from arcforge.envs.slides.family import work
+from arcforge.envs.slides.family import Grader, SlidesFamily, work
 from arcforge.envs.slides.grading import DeckScore, SlideScore
 from arcforge.envs.slides.markup import parse
 from arcforge.envs.slides.score import PageScore, markup_level
@@ -44,6 +45,26 @@ def test_every_fact_stands_in_the_request():
         request = normalised(brief.request)
         assert all(says(request, fact) for s in brief.slides for point in s.points for fact in point.facts), brief
         assert [row[1] for row in brief.slides[2].table.rows] == [row[1] for row in brief.slides[3].table.rows]
+
+
+def test_numbers_of_steps_and_pages_are_no_plans():
+    """What a deck says anyway, in any order of its plans."""
+    for seed in range(30):
+        closing = make("deck", random.Random(seed)).slides[-1]
+        counts = [point.facts[0] for point in closing.points]
+        numbers = normalised(" ".join(str(number) for number in range(30)))
+        assert all(says(normalised(p.text), p.facts[0]) for p in closing.points)
+        assert not any(says(numbers, count) for count in counts), counts
+
+
+def test_a_grader_that_likes_headings_is_no_grader():
+    class Lenient(Grader):
+        async def grade(self, brief, written):
+            return DeckScore(slides=tuple(scored() for _ in brief.slides))
+
+    made = SlidesFamily(3, Lenient())
+    with pytest.raises(TaskError, match="headings 1"):
+        asyncio.run(made.validate("test", 0))
 
 
 def test_briefs_are_repeatable_and_splits_do_not_meet():
@@ -127,6 +148,23 @@ def test_trajectories_are_rejected_for_wrong_tools_and_for_saying_the_same():
     assert not selection.accept_trajectory(good[2:], different)  # slide 1 is missing
     wrong = [*good[:1], Message(role="tool", content=BAD_ARGUMENTS), *good[2:]]
     assert not selection.accept_trajectory(wrong, different)
+
+
+def write(number, answer):
+    call = ToolCall(name="write_slide", arguments={"number": number, "html": "x"}, id="call")
+    return [Message(role="assistant", tool_calls=(call,)), Message(role="tool", content=answer, tool_call_id="call")]
+
+
+def test_only_writes_that_the_deck_took_are_writes():
+    taken, refused, odd = write(1, OK), write(1, "too long"), write(True, BAD_ARGUMENTS)
+    submit = work([])
+    assert selection.tools_correct([*taken, *submit], 1)
+    assert not selection.tools_correct([*odd, *submit], 1) and not selection.tools_correct([*refused, *submit], 1)
+    masked = selection.mask_pages([*taken, *refused, *odd, *submit], ())
+    assert all(message.trained for message in masked)  # nothing replaced the first version
+    calls = (*taken[0].tool_calls, *write(2, OK)[0].tool_calls)
+    both = [Message(role="assistant", tool_calls=calls), taken[1], write(2, "no")[1], *write(2, OK)]
+    assert [m.trained for m in selection.mask_pages(both, {2}) if m.role == "assistant"] == [True, False]
 
 
 def test_the_best_attempt_is_one_that_was_judged():

@@ -233,7 +233,9 @@ def _closing(subject: Subject, topic: str, table: Table, rng: random.Random) -> 
     points = []
     for plan in rng.sample(subject.plans, 3):
         number, name = rng.randint(2, 24), rng.choice(NAMES).capitalize()
-        facts = (f" {number} ".strip(), *([name] if "{name}" in plan else []))
+        # With the word that it counts: a number alone would be met by that of a step or a page.
+        counted = plan[plan.index("{n}") :].split()[:2]
+        facts = (" ".join(counted).format(n=number), *([name] if "{name}" in plan else []))
         points.append(Point(text=plan.format(n=number, name=name), facts=facts))
     return SlideBrief(kind="closing", heading="What we do next", points=tuple(points))
 
@@ -246,7 +248,7 @@ _MAKERS: dict[str, tuple[Maker, ...]] = {
 
 
 def _where(topic: str) -> str:
-    return f"in {topic}" if not topic.startswith(("water", "reading", "energy", "software")) else f"for {topic}"
+    return f"in {topic}" if topic.startswith("the ") else f"for {topic}"
 
 
 def _capital(text: str) -> str:

@@ -1,7 +1,9 @@
-"""Slides that do what a brief asks, written by templates: what a model is shown first, and what the graders are held to."""
+"""Slides that do what a brief asks, written by templates: what a model is shown first, and what the graders are held to, with
+the lazy slides that they have to refuse."""
 
 from __future__ import annotations
 
+import html
 import random
 from importlib import resources
 from typing import NamedTuple
@@ -27,6 +29,21 @@ THEMES = (
     Theme("#f2f6f2", "#1d2b22", "#52635a", "#c8d6cc", "#1e3d2f", "#2f7a4f", "#a5cbb3"),
     Theme("#f5f3f8", "#262033", "#5f5870", "#d3cce0", "#33265a", "#6a4fa3", "#bfb0de"),
 )
+
+
+BARE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{heading}</title>
+<style>body {{ margin: 0; width: 1280px; height: 720px; }} h1 {{ margin: 48px 64px; font-size: 42px; }}</style>
+</head>
+<body><h1>{heading}</h1></body>
+</html>
+"""
+
+
+def write_headings(brief: Brief) -> list[str]:
+    """A valid slide with nothing but the heading for every slide of the brief: what a lazy author would hand in."""
+    return [BARE.format(heading=html.escape(slide.heading)) for slide in brief.slides]
 
 
 def write_slides(brief: Brief, rng: random.Random) -> list[str]:

@@ -13,7 +13,7 @@ from arcforge.core.protocols import Verdict
 from arcforge.core.tasks import Conversation, Split
 from arcforge.envs.single_turn import draw
 from arcforge.envs.slides.briefs import DOMAINS, Brief, make
-from arcforge.envs.slides.demonstrations import write_slides
+from arcforge.envs.slides.demonstrations import write_headings, write_slides
 from arcforge.envs.slides.writing import OK, SYSTEM, TOOLS, Deck
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 8192
 THINKING = Thinking(enabled=False)
-GOOD_REWARD, IDLE_REWARD = 0.9, 0.05
+GOOD_REWARD = 0.9
+LAZY_REWARD = 0.1  # headings alone are given up to 0.07 for a deck, whose title slide may be sparse, and 0.02 for one slide
 
 
 class Grader:
@@ -98,9 +99,9 @@ class SlidesFamily:
     name = "slides"
     domains = DOMAINS
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, grader: Grader | None = None) -> None:
         self._seed = seed
-        self._grader = Grader()
+        self._grader = grader or Grader()
 
     def brief(self, split: Split, index: int) -> Brief:
         """The brief behind `task(split, index)`."""
@@ -124,12 +125,13 @@ class SlidesFamily:
         )
 
     async def validate(self, split: Split, index: int) -> None:
-        """TaskError unless the grader likes the templates' slides and not an empty deck. Needs a browser."""
+        """TaskError unless the grader likes the templates' slides and not the headings alone. Needs a browser."""
         brief = self.brief(split, index)
-        slides = dict(enumerate(write_slides(brief, random.Random(f"{self._seed}:{index}")), 1))
-        good, idle = await self._grader.grade(brief, slides), await self._grader.grade(brief, {})
-        if good.reward < GOOD_REWARD or idle.reward > IDLE_REWARD:
-            raise TaskError(f"slides {split} {index}: good slides were given {good.reward}, none {idle.reward}")
+        slides = write_slides(brief, random.Random(f"{self._seed}:{index}"))
+        good = await self._grader.grade(brief, dict(enumerate(slides, 1)))
+        lazy = await self._grader.grade(brief, dict(enumerate(write_headings(brief), 1)))
+        if good.reward < GOOD_REWARD or lazy.reward > LAZY_REWARD:
+            raise TaskError(f"slides {split} {index}: good slides were given {good.reward}, headings {lazy.reward}")
 
     async def close(self) -> None:
         """End the browser."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from itertools import combinations
+from itertools import combinations, takewhile
 from typing import TypeVar
 
 from arcforge.core.messages import Message
@@ -47,7 +47,7 @@ def tools_correct(messages: Sequence[Message], slides: int) -> bool:
     """Every call was answered with ok, every slide was written, and the last call submitted."""
     calls = [call for message in messages for call in message.tool_calls]
     answers = [message.content for message in messages if message.role == "tool"]
-    written = {number for message in messages for number in _numbers(message)}
+    written = {number for numbers in _written(messages) for number in numbers}
     complete = written == set(range(1, slides + 1)) and bool(calls) and calls[-1].name == "submit"
     return complete and len(answers) == len(calls) and all(answer == OK for answer in answers)
 
@@ -78,7 +78,7 @@ def mask_pages(messages: Sequence[Message], numbers: Collection[int]) -> tuple[M
 
     The rest of a good trajectory stays trained, and what was masked stays in the context.
     """
-    written = [_numbers(message) for message in messages]
+    written = _written(messages)
     last = {number: place for place, found in enumerate(written) for number in found}
     bad = [any(n in numbers or last[n] != place for n in found) for place, found in enumerate(written)]
     return tuple(
@@ -86,7 +86,12 @@ def mask_pages(messages: Sequence[Message], numbers: Collection[int]) -> tuple[M
     )
 
 
-def _numbers(message: Message) -> list[int]:
-    """The slides that a message writes."""
-    given = [call.arguments.get("number") for call in message.tool_calls if call.name == "write_slide"]
-    return [number for number in given if isinstance(number, int)]
+def _written(messages: Sequence[Message]) -> list[list[int]]:
+    """For each message, the slides that it wrote: those whose calls the deck answered with ok, in the order of the calls."""
+    written = []
+    for place, message in enumerate(messages):
+        answers = takewhile(lambda later: later.role == "tool", messages[place + 1 :])
+        done = [call for call, answer in zip(message.tool_calls, answers, strict=False) if answer.content == OK]
+        given = [call.arguments.get("number") for call in done if call.name == "write_slide"]
+        written.append([number for number in given if type(number) is int])
+    return written

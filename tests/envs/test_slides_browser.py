@@ -166,8 +166,9 @@ def test_only_the_tasks_files_are_loaded(browser):
             assert answer.read() == svg
         sources = ("ok.svg", "gone.svg", f"{address}/x.svg", "file:///etc/hostname")
         pictures = "".join(f'<img src="{source}" alt="">' for source in sources)
-        behind = f"body {{ background-image: url({address}/y.svg) }} @import url({address}/z.css);"
-        rendering = browser.render(slide(1, behind, pictures), **{"ok.svg": svg})
+        behind = f"body {{ background-image: url({address}/y.svg) }}"
+        imported = f"<style>@import url({address}/z.css);</style>"
+        rendering = browser.render(slide(1, behind, pictures + imported), **{"ok.svg": svg})
     assert [image.natural for image in rendering.page.images] == [(40, 20), (0, 0), (0, 0), (0, 0)]
     assert asked == ["/heard.svg"]
 

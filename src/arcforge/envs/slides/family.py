@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 MAX_TOKENS = 8192
 THINKING = Thinking(enabled=False)
 GOOD_REWARD = 0.9
-LAZY_REWARD = 0.1  # headings alone are given up to 0.07 for a deck, whose title slide may be sparse, and 0.02 for one slide
+LAZY_REWARD = (
+    0.1  # headings alone are given up to 0.07 for a deck, whose title slide may be sparse, and 0.02 for one slide
+)
 
 
 class Grader:

@@ -42,7 +42,14 @@ def hold_to_the_protocol(family, again, other_seed):
     for index in range(5):
         conversation = made.demonstration(index)
         assert [m.role for m in conversation.messages] == ["system", "user", "assistant"]
-        assert conversation.messages[-1].reasoning and split_of(family.demonstrated(index).key) == "train"
+        shown = family.demonstrated(index)
+        assert conversation.messages[-1].reasoning == shown.solution and split_of(shown.key) == "train"
+
+
+def hold_solutions_to_their_exercises(family, count):
+    """Each exercise is worked out in words of its own: no sentence serves two of them."""
+    shown = {(e := family.demonstrated(index)).key: e.solution for index in range(count)}
+    assert all(shown.values()) and len(set(shown.values())) == len(shown) > count * 0.8
 
 
 def keys_by_split(families, count):

@@ -34,10 +34,11 @@ def run(code, program=SQUARES, wall=20.0):
 def test_it_is_a_levelled_family():
     hold_to_the_protocol(CodeFamily(), CodeFamily(), CodeFamily(1))
     assert len(CodeFamily().domains) == 6
+    assert CodeFamily().demonstration(0).messages[-1].reasoning == ""
 
 
 def test_splits_never_meet_whatever_the_seed():
-    hold_splits_apart([CodeFamily(0)], 18)
+    hold_splits_apart([CodeFamily(0), CodeFamily(1)], 18)
 
 
 def validate(seed, split, indices):
@@ -45,7 +46,7 @@ def validate(seed, split, indices):
         family = CodeFamily(seed)
         try:
             for index in indices:
-                assert family.exercise(split, index).wrong
+                assert len(family.exercise(split, index).wrong) == 2
                 await family.validate(split, index)
         finally:
             await family.close()

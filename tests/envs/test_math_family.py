@@ -7,7 +7,13 @@ from fractions import Fraction
 
 import pytest
 import sympy
-from levelled_checks import DirectChecker, hold_splits_apart, hold_to_the_protocol, reward
+from levelled_checks import (
+    DirectChecker,
+    hold_solutions_to_their_exercises,
+    hold_splits_apart,
+    hold_to_the_protocol,
+    reward,
+)
 
 from arcforge.core.errors import TaskError, UserError
 from arcforge.envs.checking import expressions
@@ -34,6 +40,10 @@ def equal(reference, answer):
 def test_it_is_a_levelled_family():
     hold_to_the_protocol(MathFamily(), MathFamily(), MathFamily(1))
     assert len(MathFamily().domains) == 9
+
+
+def test_every_exercise_is_worked_out_by_itself():
+    hold_solutions_to_their_exercises(MathFamily(2), 200)
 
 
 def test_splits_never_meet_whatever_the_seed():

@@ -3,7 +3,13 @@
 import asyncio
 
 import pytest
-from levelled_checks import DirectChecker, hold_splits_apart, hold_to_the_protocol, reward
+from levelled_checks import (
+    DirectChecker,
+    hold_solutions_to_their_exercises,
+    hold_splits_apart,
+    hold_to_the_protocol,
+    reward,
+)
 
 from arcforge.core.errors import TaskError
 from arcforge.envs.checking import quantities
@@ -30,6 +36,10 @@ def equal(value, unit, answer, tolerance=0.01):
 
 def test_it_is_a_levelled_family():
     hold_to_the_protocol(ScienceFamily(), ScienceFamily(), ScienceFamily(1))
+
+
+def test_every_exercise_is_worked_out_by_itself():
+    hold_solutions_to_their_exercises(ScienceFamily(2), 200)
 
 
 def test_splits_never_meet_whatever_the_seed():

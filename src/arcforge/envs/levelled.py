@@ -1,4 +1,4 @@
-"""Families of generated exercises: several kinds, each at five levels of difficulty, with a worked solution.
+"""Families of generated exercises: several kinds, each at five levels of difficulty, with a right answer and wrong ones.
 
 Index i is an exercise of kind i modulo the number of kinds; the levels take turns after each round of the kinds. A split is
 decided by a hash of an exercise's facts (single_turn.split_of), so splits never overlap, whatever the seed and the level.
@@ -22,7 +22,7 @@ LEVELS = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Exercise:
-    """question: the user's text. solution: the worked way to `answer`. wrong: answers that must earn nothing.
+    """question: the user's text. solution: the worked way to `answer`, "" where there is none. wrong: answers that must earn nothing.
 
     facts: what the answer depends on, and nothing else: two wordings of the same facts are the same exercise. reference:
     what the checker of the family needs beside the answer.
@@ -78,6 +78,10 @@ class LevelledFamily:
         """A reply that ends in `answer`, as the system prompt asks for it."""
         return Message(role="assistant", content=f"The answer is \\boxed{{{answer}}}.", reasoning=solution)
 
+    def fits(self, exercise: Exercise) -> bool:
+        """Whether a drawn exercise is worth asking; another is drawn in place of one that is not."""
+        return True
+
     def exercise(self, split: Split, index: int) -> Exercise:
         """The exercise behind `task(split, index)`."""
         return self._draw(split, index, random.Random(f"{self.name}:{self.seed}:{split}:{index}"))
@@ -121,7 +125,6 @@ class LevelledFamily:
     def _draw(self, split: Split, index: int, rng: random.Random) -> Exercise:
         kind = self.domains[index % len(self.domains)]
         level = self.levels[index // len(self.domains) % len(self.levels)]
-        return draw(lambda random_: self._made(kind, level, random_), lambda exercise: exercise.key, split, rng)
-
-    def _made(self, kind: str, level: int, rng: random.Random) -> Exercise:
-        return self.makers[kind](rng, level)
+        return draw(
+            lambda random_: self.makers[kind](random_, level), lambda exercise: exercise.key, split, rng, self.fits
+        )

@@ -27,13 +27,23 @@ def split_of(key: str) -> Split:
     return "dev" if bucket == 8 else "test" if bucket == 9 else "train"
 
 
-def draw(make: Callable[[random.Random], P], key: Callable[[P], str], split: Split, rng: random.Random) -> P:
-    """The first problem drawn that belongs to the split. TaskError when the generator has none there."""
+def always(_: object) -> bool:
+    return True
+
+
+def draw(
+    make: Callable[[random.Random], P],
+    key: Callable[[P], str],
+    split: Split,
+    rng: random.Random,
+    fits: Callable[[P], bool] = always,
+) -> P:
+    """The first problem drawn that belongs to the split and fits. TaskError when the generator has none there."""
     for _ in range(MOST_DRAWS):
         problem = make(rng)
-        if split_of(key(problem)) == split:
+        if split_of(key(problem)) == split and fits(problem):
             return problem
-    raise TaskError(f"no problem of the split {split} in {MOST_DRAWS} draws")
+    raise TaskError(f"no problem of the split {split} that fits in {MOST_DRAWS} draws")
 
 
 @dataclass(frozen=True)

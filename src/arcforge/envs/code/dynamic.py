@@ -47,7 +47,7 @@ def _coins(rng: random.Random) -> Exercise:
         KIND, 2, ("coins", tuple(coins)),
         f"There are coins of {', '.join(map(str, coins))}, as many as one likes. Write a Python function of an amount n that returns the "
         "smallest number of coins that make n, or -1 if none do.",
-        source, [(n,) for n in rng.sample(range(1, 150), 14)] + [(0,)], ("+ 1)", "+ 2)"),
+        source, [(n,) for n in rng.sample(range(1, 150), 14)] + [(0,)], ("[i - coin] + 1", "[i - coin] + 2"),
     )  # fmt: skip
 
 
@@ -125,5 +125,5 @@ def _edits(rng: random.Random) -> Exercise:
         f"Inserting a letter costs {insert}, deleting one {delete}, changing one into another {change}, and exchanging two neighbouring letters "
         f"that are in each other's place {swap} (they are not edited further). Write a Python function of strings a and b that returns the "
         "smallest cost of turning a into b.",
-        source, [(word(), word()) for _ in range(16)] + [("ab", "ba"), ("", "abc")], (f"+ {delete})", f"+ {delete + 1})"),
+        source, [(word(), word()) for _ in range(16)] + [("ab", "ba"), ("", "abc")], (f"[j] + {delete})", f"[j] + {delete + 1})"),
     )  # fmt: skip

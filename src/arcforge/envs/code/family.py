@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
-from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message
 from arcforge.envs.code import dynamic, graphs, grids, lists, parsing, strings
 from arcforge.envs.code.running import forked
 from arcforge.envs.code.scorer import TestScorer
 from arcforge.envs.levelled import LEVELS, Exercise, LevelledFamily
-from arcforge.envs.single_turn import MOST_DRAWS
 from arcforge.sandbox.fork import ForkServer
 
 SYSTEM = (
@@ -36,12 +33,9 @@ class CodeFamily(LevelledFamily):
     def reply(self, answer: str, solution: str = "") -> Message:
         return Message(role="assistant", content=f"```python\n{answer}\n```", reasoning=solution)
 
-    def _made(self, kind: str, level: int, rng: random.Random) -> Exercise:
-        """A problem whose tests refuse a constant or the broken solution; those that refuse neither are drawn again."""
-        for _ in range(MOST_DRAWS):
-            if (exercise := super()._made(kind, level, rng)).wrong:
-                return exercise
-        raise TaskError(f"code: no problem of {kind}, level {level}, whose tests refuse anything in {MOST_DRAWS} draws")
+    def fits(self, exercise: Exercise) -> bool:
+        """The tests refuse both a constant and the broken solution."""
+        return len(exercise.wrong) == 2
 
     async def close(self) -> None:
         await self._server.close()

@@ -30,7 +30,7 @@ def _sums(rng: random.Random) -> Exercise:
         KIND, 1, ("sums", n, a, b),
         f"{TOLD} Write a Python function that returns the list of the sums of the rows, in which numbers divisible by {n} count {a} "
         f"times and the others {b} times.",
-        source, [(_grid(rng, 20),) for _ in range(10)], (f"{a} * x", f"{a + 1} * x"),
+        source, [(_grid(rng, 20),) for _ in range(10)], (f"sum({a} * x", f"sum({a + 1} * x"),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""strings: one to five transformations of a text, one after another."""
+"""strings: two to six transformations of a text, one after another."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ VOWELS = "aeiou"
 
 
 def make(rng: random.Random, level: int) -> Exercise:
-    """As many steps as the level says; level 1 has two, so that there are enough of them."""
+    """One step more than the level says: of one step there are too few problems."""
     steps, lines = [], []
-    for _ in range(max(level, 2)):
+    for _ in range(level + 1):
         text, line = rng.choice(_STEPS)(rng)
         while steps and steps[-1] == text:
             text, line = rng.choice(_STEPS)(rng)
@@ -27,7 +27,7 @@ def make(rng: random.Random, level: int) -> Exercise:
     return problem(
         KIND, level, tuple(steps),
         f"Write a Python function of one string of lower-case letters and spaces that does this, in order, and returns the result:\n{told}",
-        source, calls, (lines[-1], "s = s + 'x'"),
+        source, calls, (f"{lines[-1]}\n    return s", "s = s + 'x'\n    return s"),
     )  # fmt: skip
 
 

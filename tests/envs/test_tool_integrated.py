@@ -10,6 +10,7 @@ from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.errors import SandboxError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
 from arcforge.core.tasks import Family, Task
+from arcforge.envs.math.family import MathFamily
 from arcforge.envs.registry import family
 from arcforge.envs.tool_integrated import MOST_OUTPUT, ToolIntegratedEpisode, told
 
@@ -110,6 +111,14 @@ def test_demonstrations_know_of_the_tool():
 def test_names_build_families_called_so(name):
     made = family(name, 7)
     assert made.name == name and made.task("dev", 3).messages == family(name, 7).task("dev", 3).messages
+
+
+def test_a_name_does_not_change_the_exercises():
+    named, inside, made = family("math:2-3", 5), family("math+python:2-3", 5), MathFamily(5, (2, 3))
+    for index in range(20):
+        question = made.task("dev", index).messages[1]
+        assert question == named.task("dev", index).messages[1] == inside.task("dev", index).messages[1]
+        assert made.demonstration(index).messages == named.demonstration(index).messages
 
 
 def test_levels_in_a_name():

@@ -9,9 +9,9 @@ from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.errors import EngineError, UserError
 from arcforge.core.messages import Message
 from arcforge.envs.registry import family
-from arcforge.evals.difficulty import Limits, Measurement, keep, measure, read_rates, table, write_selection
+from arcforge.evals.difficulty import Limits, Measurement, Rate, keep, measure, read_rates, table, write_selection
 
-WHAT = Measurement(family="reason", seed=0, split="train", attempts=4)
+WHAT = Measurement(family="reason", seed=0, split="train", attempts=4, model="solver")
 FAMILY = family("reason")
 
 
@@ -73,6 +73,8 @@ def test_another_measurement_in_the_file_is_refused(tmp_path):
 def test_bad_ranges_and_numbers_are_refused(tmp_path):
     with pytest.raises(UserError, match="0 <= low <= high <= 1"):
         keep([], 0.5, 0.4)
+    with pytest.raises(UserError, match="of math:3, the family given is reason"):
+        rates_of(Solver(), tmp_path / "r.jsonl", what=WHAT.model_copy(update={"family": "math:3"}))
     with pytest.raises(UserError, match="at least 1"):
         rates_of(Solver(), tmp_path / "r.jsonl", what=WHAT.model_copy(update={"attempts": 0}))
 
@@ -83,14 +85,26 @@ def test_the_kept_tasks_are_a_family(tmp_path):
     made = family(f"selected:{tmp_path / 'kept.json'}")
     assert [made.task("train", i).task_id for i in range(4)] == [FAMILY.task("train", i).task_id for i in (1, 2, 3, 1)]
     assert made.task("test", 5).task_id == FAMILY.task("test", 5).task_id
+    assert made.name == f"selected:{tmp_path / 'kept.json'}" and made.demonstration(3).family == made.name
+    assert {made.task(split, 2).family for split in ("train", "test")} == {made.name}
     write_selection(WHAT, [], tmp_path / "none.json")
     for name, told in (("none.json", "empty"), ("missing.json", "cannot be read"), ("rates.jsonl", "no selection")):
         with pytest.raises(UserError, match=told):
             family(f"selected:{tmp_path / name}")
 
 
+@pytest.mark.parametrize("name", ["swe", "chat", "recall", "math:2", "science+python", "slides"])
+def test_the_kept_tasks_of_any_family_say_the_name_of_their_own(name, tmp_path):
+    """Rollouts and losses are looked up by it."""
+    what = Measurement(family=name, seed=3, split="train", attempts=1, model="none")
+    write_selection(what, [Rate(index=4, task_id="", kind="", level=0, passed=1, graded=2)], tmp_path / "kept.json")
+    made, inner = family(f"selected:{tmp_path / 'kept.json'}"), family(name, 3)
+    task, whole = made.task("train", 1), inner.task("train", 4)
+    assert task.family == made.name and (task.task_id, task.messages) == (whole.task_id, whole.messages)
+
+
 def test_levels_of_tasks_are_in_the_table(tmp_path):
-    made, what = family("math:4"), Measurement(family="math:4", seed=0, split="train", attempts=1)
+    made, what = family("math:4"), Measurement(family="math:4", seed=0, split="train", attempts=1, model="none")
     right = ScriptedCompleter(lambda request: Message(role="assistant", content="no box"))
     rates = asyncio.run(measure(what, made, right, range(9), tmp_path / "r.jsonl"))
     assert {rate.level for rate in rates} == {4} and {rate.kind for rate in rates} == set(made.domains)

@@ -18,6 +18,7 @@ from arcforge.core.tasks import Conversation, Split
 from arcforge.envs.single_turn import SingleTurnTask, draw, validate
 
 LEVELS = (1, 2, 3, 4, 5)
+MAX_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ Maker = Callable[[random.Random, int], Exercise]
 class LevelledFamily:
     """Implements core.tasks.Family. A family of its own sets the class variables and says how an answer is written.
 
-    levels: those that take turns, each 1 to 5. kinds: those that take turns, all by default. max_tokens: of a reply.
+    levels: those that take turns, each 1 to 5. kinds: those that take turns, all by default. The exercises depend on the
+    class, the seed, levels and kinds; `name` is what they say, and the registry sets it to what was asked for.
     """
 
     name: str
     system: ClassVar[str]
     makers: ClassVar[Mapping[str, Maker]]
-    default_max_tokens: ClassVar[int] = 4096
 
     def __init__(
         self,
@@ -62,7 +63,6 @@ class LevelledFamily:
         seed: int = 0,
         levels: Sequence[int] = LEVELS,
         kinds: Sequence[str] = (),
-        max_tokens: int = 0,
     ) -> None:
         unknown = [kind for kind in kinds if kind not in self.makers]
         if unknown:
@@ -71,7 +71,6 @@ class LevelledFamily:
             raise UserError(f"{self.name}: levels {tuple(levels)}: choose from {', '.join(map(str, LEVELS))}")
         self.seed, self.levels = seed, tuple(levels)
         self.domains = tuple(kinds) or tuple(self.makers)
-        self.max_tokens = max_tokens or self.default_max_tokens
         self.scorer = scorer
 
     def reply(self, answer: str, solution: str = "") -> Message:
@@ -84,11 +83,11 @@ class LevelledFamily:
 
     def exercise(self, split: Split, index: int) -> Exercise:
         """The exercise behind `task(split, index)`."""
-        return self._draw(split, index, random.Random(f"{self.name}:{self.seed}:{split}:{index}"))
+        return self._draw(split, index, random.Random(f"{type(self).name}:{self.seed}:{split}:{index}"))
 
     def demonstrated(self, index: int) -> Exercise:
         """The exercise behind `demonstration(index)`, one of the train split."""
-        return self._draw("train", index, random.Random(f"{self.name}:{self.seed}:demonstrated:{index}"))
+        return self._draw("train", index, random.Random(f"{type(self).name}:{self.seed}:demonstrated:{index}"))
 
     def task(self, split: Split, index: int) -> SingleTurnTask:
         exercise = self.exercise(split, index)
@@ -100,7 +99,7 @@ class LevelledFamily:
             messages=self.opening(exercise),
             scorer=self.scorer,
             reference={"answer": exercise.answer, **exercise.reference},
-            max_tokens=self.max_tokens,
+            max_tokens=MAX_TOKENS,
         )
 
     def demonstration(self, index: int) -> Conversation:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Value
@@ -21,7 +23,8 @@ class Selection(Value):
 
 class SelectedFamily:
     """Implements core.tasks.Family: index i of the selection's split is its index i, beginning again after the last. Other
-    splits and demonstrations are the family's own."""
+    splits and demonstrations are those of the family inside. All say this family's name: a run tells its families apart by
+    what tasks and rollouts say."""
 
     def __init__(self, inner: Family, selection: Selection) -> None:
         if not selection.indices:
@@ -31,10 +34,11 @@ class SelectedFamily:
 
     def task(self, split: Split, index: int) -> Task:
         indices = self._selection.indices
-        return self._inner.task(split, indices[index % len(indices)] if split == self._selection.split else index)
+        task = self._inner.task(split, indices[index % len(indices)] if split == self._selection.split else index)
+        return replace(cast(Any, task), family=self.name)  # every family's task is a dataclass with this field
 
     def demonstration(self, index: int) -> Conversation:
-        return self._inner.demonstration(index)
+        return self._inner.demonstration(index).model_copy(update={"family": self.name})
 
     async def close(self) -> None:
         await self._inner.close()

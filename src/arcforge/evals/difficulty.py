@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,12 +24,10 @@ from arcforge.core.tasks import Family, Split, Task
 from arcforge.core.trajectory import Trajectory
 from arcforge.envs.selected import Selection
 from arcforge.evals.doors import CompleterDoor
-from arcforge.evals.run import ALL
+from arcforge.evals.run import ALL, attempt_seed, graded
 from arcforge.evals.stats import wilson
 from arcforge.evals.table import aligned
 from arcforge.rollout.attempt import attempt
-
-SEED_STRIDE = 1_000_003
 
 
 @runtime_checkable
@@ -41,14 +39,14 @@ class Levelled(Protocol):
 
 
 class Measurement(Value):
-    """What is measured: a registry family with its seed, a split, attempts per task, the sampling."""
+    """What is measured: a registry family with its seed, a split, attempts per task, the sampling, the model's name."""
 
     family: str
     seed: int
     split: Split
     attempts: int
     temperature: float = 1.0
-    model: str = ""
+    model: str
 
 
 class Rate(Value):
@@ -82,12 +80,14 @@ async def measure(
     indices: Sequence[int],
     path: Path,
     limits: Limits = Limits(),
-    on_finished: Callable[[Rate], None] | None = None,
 ) -> list[Rate]:
     """The rates of the tasks `indices`, those in `path` and the others measured now, in order of the indices.
 
-    family: what measurement.family names, open; the caller closes it. UserError when `path` holds another measurement.
+    family: what measurement.family names, open; the caller closes it. UserError when it is another, and when `path` holds
+    another measurement.
     """
+    if family.name != measurement.family:
+        raise UserError(f"the measurement is of {measurement.family}, the family given is {family.name}")
     if measurement.attempts < 1 or limits.concurrency < 1:
         raise UserError(f"attempts {measurement.attempts} and concurrency {limits.concurrency} must be at least 1")
     known = {rate.index: rate for rate in _begin(measurement, path) if rate.graded}
@@ -100,7 +100,7 @@ async def measure(
                 door,
                 rollout_id=f"difficulty-{measurement.seed}-{index}-{number}",
                 attempt=number,
-                seed=measurement.seed * SEED_STRIDE + index * measurement.attempts + number,
+                seed=attempt_seed(measurement.seed, index, measurement.attempts, number),
                 temperature=measurement.temperature,
                 timeout=limits.timeout,
             )
@@ -111,8 +111,6 @@ async def measure(
         known[index] = _rate(task, index, trajectories)
         with path.open("a") as file:
             file.write(known[index].model_dump_json() + "\n")
-        if on_finished:
-            on_finished(known[index])
 
     wanted = list(dict.fromkeys(indices))
     async with asyncio.TaskGroup() as group:
@@ -187,12 +185,7 @@ def _begin(measurement: Measurement, path: Path) -> list[Rate]:
 
 
 def _rate(task: Task, index: int, trajectories: Sequence[Trajectory]) -> Rate:
-    failures: dict[str, int] = {}
-    for trajectory in trajectories:
-        if not trajectory.valid:
-            place = trajectory.failure.boundary if trajectory.failure else "task"
-            failures[place] = failures.get(place, 0) + 1
-    rewards = [trajectory.reward for trajectory in trajectories if trajectory.valid]
+    rewards, failures = graded(trajectories)
     return Rate(
         index=index,
         task_id=task.task_id,

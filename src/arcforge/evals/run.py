@@ -19,6 +19,7 @@ from arcforge.rollout.attempt import attempt as run_attempt
 OnFinished = Callable[[Trajectory], None]
 
 ALL = "all"
+SEED_STRIDE = 1_000_003  # evaluations of neighbouring seeds do not share draws
 
 
 class Cell(Value):
@@ -68,7 +69,7 @@ async def evaluate(
                 rollout_id=f"eval-{seed}-{number}-{attempt}",
                 group_id=f"eval-{seed}-{number}",
                 attempt=attempt,
-                seed=seed * 1_000_003 + number * attempts + attempt,
+                seed=attempt_seed(seed, number, attempts, attempt),
                 temperature=temperature,
                 timeout=timeout,
                 policy=policy,
@@ -96,13 +97,26 @@ def summary(trajectories: Sequence[Trajectory], seed: int = 0) -> list[Cell]:
     return [_cell(family, domain, groups[family, domain], seed) for family, domain in ordered]
 
 
-def _cell(family: str, domain: str, trajectories: Sequence[Trajectory], seed: int) -> Cell:
-    rewards = [t.reward for t in trajectories if t.failure is None and t.reward is not None]
+def graded(trajectories: Sequence[Trajectory]) -> tuple[list[float], dict[str, int]]:
+    """(rewards of those that have one, how many of the others failed, by boundary)."""
+    rewards: list[float] = []
     failures: dict[str, int] = {}
     for trajectory in trajectories:
-        if not trajectory.valid:
+        if trajectory.failure is None and trajectory.reward is not None:
+            rewards.append(trajectory.reward)
+        else:
             place = trajectory.failure.boundary if trajectory.failure else "task"
             failures[place] = failures.get(place, 0) + 1
+    return rewards, failures
+
+
+def attempt_seed(seed: int, number: int, attempts: int, attempt: int) -> int:
+    """The sampling seed of one of `attempts` attempts at task `number`: no two of an evaluation share one."""
+    return seed * SEED_STRIDE + number * attempts + attempt
+
+
+def _cell(family: str, domain: str, trajectories: Sequence[Trajectory], seed: int) -> Cell:
+    rewards, failures = graded(trajectories)
     cell = Cell(family=family, domain=domain, total=len(rewards), failures=failures)
     if not rewards:
         return cell

@@ -24,11 +24,9 @@ class CodeFamily(LevelledFamily):
     system = SYSTEM
     makers = {kind.KIND: kind.make for kind in (strings, lists, parsing, grids, dynamic, graphs)}
 
-    def __init__(
-        self, seed: int = 0, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = (), max_tokens: int = 0
-    ) -> None:
+    def __init__(self, seed: int = 0, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = ()) -> None:
         self._server = ForkServer()
-        super().__init__(TestScorer(forked(self._server)), seed, levels, kinds, max_tokens)
+        super().__init__(TestScorer(forked(self._server)), seed, levels, kinds)
 
     def reply(self, answer: str, solution: str = "") -> Message:
         return Message(role="assistant", content=f"```python\n{answer}\n```", reasoning=solution)

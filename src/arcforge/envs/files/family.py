@@ -40,17 +40,16 @@ class FileFamily:
     """Implements core.tasks.Family over the rows of one JSONL file, plain or gzipped.
 
     format: a name of files.formats.FORMATS. split: what all rows are (a test file, say); None hashes each row's content
-    with `seed` into train, dev and test; rows of one content are always of one split. Index i is row i of the split, in
-    an order shuffled by `seed`, and begins again after the last. UserError for a bad file, row or an empty split.
+    into train, dev and test, so that a row is of one split whatever the seed. Index i is row i of the split, in an order
+    shuffled by `seed`, and begins again after the last. UserError for a bad file, row or an empty split.
     """
 
     domains: tuple[str, ...]
 
-    def __init__(self, format: str, path: Path, seed: int = 0, split: Split | None = None, max_tokens: int = 0) -> None:
+    def __init__(self, format: str, path: Path, seed: int = 0, split: Split | None = None) -> None:
         if format not in FORMATS:
             raise UserError(f"file format {format!r}: choose one of {', '.join(FORMATS)}")
         self.name, self.domains, self.path = format, (format,), path
-        self._max_tokens = max_tokens or MAX_TOKENS
         self._server, self._checker = ForkServer(), Checker()
         self._scorers: dict[str, Scorer] = {
             "hashes": HashesScorer(),
@@ -60,7 +59,7 @@ class FileFamily:
         self._rows: dict[Split, list[tuple[int, Row]]] = {"train": [], "dev": [], "test": []}
         for number_, (where, row) in enumerate(read_rows(path)):
             read = FORMATS[format](row, where)
-            self._rows[split or split_of(f"{seed}:{read.key}")].append((number_, read))
+            self._rows[split or split_of(read.key)].append((number_, read))
         for name, rows in self._rows.items():
             random.Random(f"{format}:{seed}:{name}").shuffle(rows)
 
@@ -77,7 +76,7 @@ class FileFamily:
             messages=_opening(row),
             scorer=self._scorers[row.graded],
             reference=row.reference,
-            max_tokens=self._max_tokens,
+            max_tokens=MAX_TOKENS,
         )
 
     def demonstration(self, index: int) -> Conversation:

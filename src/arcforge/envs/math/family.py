@@ -35,11 +35,9 @@ class MathFamily(LevelledFamily):
     system = SYSTEM
     makers = {kind.KIND: kind.make for kind in _KINDS}
 
-    def __init__(
-        self, seed: int = 0, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = (), max_tokens: int = 0
-    ) -> None:
+    def __init__(self, seed: int = 0, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = ()) -> None:
         self._checker = Checker()
-        super().__init__(MathScorer(self._checker), seed, levels, kinds, max_tokens)
+        super().__init__(MathScorer(self._checker), seed, levels, kinds)
 
     async def close(self) -> None:
         await self._checker.close()

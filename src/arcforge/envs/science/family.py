@@ -22,11 +22,9 @@ class ScienceFamily(LevelledFamily):
     system = SYSTEM
     makers = {kind.KIND: kind.make for kind in (conversion, stoichiometry, mechanics, circuits)}
 
-    def __init__(
-        self, seed: int = 0, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = (), max_tokens: int = 0
-    ) -> None:
+    def __init__(self, seed: int = 0, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = ()) -> None:
         self._checker = Checker()
-        super().__init__(QuantityScorer(self._checker), seed, levels, kinds, max_tokens)
+        super().__init__(QuantityScorer(self._checker), seed, levels, kinds)
 
     async def close(self) -> None:
         await self._checker.close()

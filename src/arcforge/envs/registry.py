@@ -29,23 +29,22 @@ from arcforge.envs.swe.family import SweFamily
 from arcforge.envs.terminal.family import TerminalFamily
 from arcforge.envs.tool_integrated import SUFFIX, ToolIntegratedFamily
 
-FAMILIES: dict[str, Callable[[int], Family]] = {
-    "swe": SweFamily,
-    "reason": ReasonFamily,
-    "chat": ChatFamily,
-    "recall": RecallFamily,
-    "math": MathFamily,
-    "science": ScienceFamily,
-    "code": CodeFamily,
-    "slides": SlidesFamily,
-    "terminal": TerminalFamily,
-}
 LEVELLED: dict[str, type[MathFamily | ScienceFamily | CodeFamily]] = {
     "math": MathFamily,
     "science": ScienceFamily,
     "code": CodeFamily,
 }
+FAMILIES: dict[str, Callable[[int], Family]] = {
+    "swe": SweFamily,
+    "reason": ReasonFamily,
+    "chat": ChatFamily,
+    "recall": RecallFamily,
+    **LEVELLED,
+    "slides": SlidesFamily,
+    "terminal": TerminalFamily,
+}
 SELECTED = "selected"
+WITH_FILE = (*FORMATS, SELECTED)
 
 
 def family(name: str, seed: int = 0) -> Family:
@@ -74,7 +73,7 @@ def _with_argument(
         return FileFamily(format, Path(argument), seed, cast(Split, split) if at else None)
     raise UserError(
         f"task family {name!r}: choose one of {', '.join(FAMILIES)}, or with a file one of "
-        f"{', '.join(f'{format}:FILE' for format in (*FORMATS, SELECTED))}"
+        f"{', '.join(f'{format}:FILE' for format in WITH_FILE)}"
     )
 
 

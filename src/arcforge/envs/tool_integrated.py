@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arcforge.agents.answers import capped
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import ExecResult, Sandbox, Verdict
@@ -108,15 +109,15 @@ class ToolIntegratedFamily:
     Demonstrations are those of the family: they answer without a call. UserError when a task is not a single-turn one.
     """
 
-    def __init__(self, inner: Family, max_turns: int = MAX_TURNS) -> None:
-        self._inner, self._max_turns, self._server = inner, max_turns, ForkServer()
+    def __init__(self, inner: Family) -> None:
+        self._inner, self._server = inner, ForkServer()
         self.name, self.domains = f"{inner.name}{SUFFIX}", inner.domains
 
     def task(self, split: Split, index: int) -> ToolIntegratedTask:
         inner = self._inner.task(split, index)
         if not isinstance(inner, SingleTurnTask):
             raise UserError(f"{self._inner.name}: only tasks of one turn without tools can be given the python tool")
-        return ToolIntegratedTask(inner, forked(self._server), self.name, self._max_turns)
+        return ToolIntegratedTask(inner, forked(self._server), self.name)
 
     def demonstration(self, index: int) -> Conversation:
         shown = self._inner.demonstration(index)
@@ -136,13 +137,9 @@ def with_tool(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def told(result: ExecResult) -> str:
-    """The tool's text: output and errors, the beginning and the end of them where they are long, then what went wrong."""
-    text = result.stdout + (f"\n{result.stderr}" if result.stdout and result.stderr else result.stderr)
-    if len(text) > MOST_OUTPUT:
-        half = MOST_OUTPUT // 2
-        text = f"{text[:half]}\n(... {len(text) - 2 * half} characters left out ...)\n{text[-half:]}"
-    elif result.truncated:
-        text = f"{text}\n(cut)"
+    """The tool's text: output and errors, at most MOST_OUTPUT characters of them, then what went wrong."""
+    output = result.stdout + (f"\n{result.stderr}" if result.stdout and result.stderr else result.stderr)
+    text = capped(output, MOST_OUTPUT)
     if result.timed_out:
         return f"{text}\n(stopped after {CALL_SECONDS:g} s)".lstrip()
     if result.exit_code and not result.stderr:

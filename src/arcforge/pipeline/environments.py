@@ -16,7 +16,7 @@ from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Split
-from arcforge.envs.registry import FAMILIES, family
+from arcforge.envs.registry import FAMILIES, WITH_FILE, family
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import read_shard
@@ -48,7 +48,7 @@ def listing() -> str:
         rows.append([name, ", ".join(made.domains)])
     lines = [table(["family", "domains"], rows), ""]
     lines.append(
-        "with a file: gsm8k:FILE, humaneval:FILE, mbpp:FILE, problems:FILE, selected:FILE; levels: math:2-4; tools: math+python"
+        f"with a file: {', '.join(f'{format}:FILE' for format in WITH_FILE)}; levels: math:2-4; tools: math+python"
     )
     lines.append(
         f"terminal tasks: {len(GENERATORS)} generators at difficulties 1 to {len(DIFFICULTIES)}, {len(handwritten())} written by hand"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LONGEST = 1000
+NO_BOX = "the reply has no boxed answer"
 _OPENINGS = ("\\boxed{", "\\fbox{", "\\boxed {")
 
 

@@ -1,4 +1,4 @@
-"""graphs: degrees, reachability, shortest and longest ways, orders of work."""
+"""graphs: degrees, reachability, connected components, cheapest ways, orders of work."""
 
 from __future__ import annotations
 

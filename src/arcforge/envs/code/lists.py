@@ -24,7 +24,7 @@ def make(rng: random.Random, level: int) -> Exercise:
 
 
 def _multiples(rng: random.Random) -> tuple[str, str]:
-    n, r = rng.randint(2, 7), 0
+    n = rng.randint(2, 7)
     r = rng.randrange(n)
     return f"Keep the numbers x with x % {n} == {r} (Python's remainder).", f"a = [x for x in a if x % {n} == {r}]"
 

@@ -73,7 +73,7 @@ def exercise(
     answer: str | Number,
     wrong: tuple[str, ...] = (),
 ) -> Exercise:
-    """`answer` as a value brings its own wrong answers. Facts are told apart by the level's question too."""
+    """`answer` as a value brings its own wrong answers."""
     if not isinstance(answer, str):
         answer, wrong = latex(answer), (*wrong, *near(answer))
     return Exercise(kind, level, facts, question, solution, answer, wrong)

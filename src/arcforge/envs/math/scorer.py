@@ -9,13 +9,10 @@ from typing import Any
 from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message
 from arcforge.core.protocols import Verdict
-from arcforge.envs.checking.boxed import last_boxed
+from arcforge.envs.checking.boxed import NO_BOX, last_boxed
 from arcforge.envs.checking.client import Checker
 from arcforge.envs.math.answers import Answer, as_set, infinite, read, refusal, tidy
 from arcforge.rewards.reply import final_reply
-
-MOST_PARTS = 20
-NO_BOX = "the reply has no boxed answer"
 
 
 class MathScorer:
@@ -59,21 +56,21 @@ class MathScorer:
                 return await self._same_expression(wanted, given)
 
     async def _same_members(self, wanted: Sequence[Answer], given: Sequence[Answer]) -> tuple[bool, str]:
-        """In any order; equality is transitive, so the first partner found is as good as any."""
-        if len(given) > MOST_PARTS:
-            return False, f"more than {MOST_PARTS} parts"
+        """One to one in any order; equality is transitive, so the first partner found is as good as any. The reference says how
+        many comparisons there are at most, never the answer: each may cost seconds of the only checker."""
+        if len(given) != len(wanted):
+            return False, f"{len(given)} parts where {len(wanted)} are asked for"
         left, note = list(given), ""
         for part in wanted:
-            partners = []
-            for other in left:
+            for place, other in enumerate(left):
                 equal, why = await self._same(part, other)
                 note = note or why
                 if equal:
-                    partners.append(other)
-            if not partners:
+                    del left[place]
+                    break
+            else:
                 return False, note
-            left = [other for other in left if other not in partners]
-        return not left, ""
+        return True, ""
 
     async def _same_in_order(self, wanted: Answer, given: Answer) -> tuple[bool, str]:
         if (given.shape, given.brackets, len(given.parts)) != ("bracketed", wanted.brackets, len(wanted.parts)):

@@ -53,9 +53,7 @@ def _exercise(level: int, rows: Matrix, right: Sequence[int], solution: Sequence
     whole = determinant(rows)
     steps = [f"${u} = \\frac{{{latex(x * whole)}}}{{{whole}}} = {latex(x)}$" for u, x in zip(unknowns, solution)]
     ordered = f"({', '.join(unknowns)})"
-    wrong = [_tuple((x + 1, *solution[1:])) for x in solution[:1]] + [_tuple((*solution[:-1], -solution[-1] + 1))]
-    if solution[-1] * 2 == 1:
-        wrong = wrong[:1]
+    wrong = [_tuple((solution[0] + 1, *solution[1:])), _tuple((*solution[:-1], solution[-1] + 1))]
     swapped = tuple(reversed(solution))
     return exercise(
         KIND, level, (tuple(map(tuple, rows)), tuple(right)),

@@ -1,4 +1,4 @@
-"""circuits: Ohm's law, series and parallel, dividers, RC charging, RLC impedance, a bridge of two loops."""
+"""circuits: Ohm's law, series and parallel, dividers, stored energy, RC charging, resonance, RLC impedance, two sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""conversion: lengths, masses and volumes, speeds and densities, temperatures, energies, compound rates."""
+"""conversion: single units, speeds, areas and volumes, densities, flows."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message
 from arcforge.core.protocols import Verdict
-from arcforge.envs.checking.boxed import last_boxed
+from arcforge.envs.checking.boxed import NO_BOX, last_boxed
 from arcforge.envs.checking.client import Checker
 from arcforge.rewards.reply import final_reply
 
@@ -25,7 +25,7 @@ class QuantityScorer:
             raise TaskError("the task's reference has no quantity")
         answer = last_boxed(final_reply(messages).content)
         if answer is None:
-            return Verdict(reward=0.0, details={"note": "the reply has no boxed answer"})
+            return Verdict(reward=0.0, details={"note": NO_BOX})
         compared = await self._checker.equal("quantity", reference["quantity"], answer)
         details = {"answer": answer[:200], **({"note": compared.note} if compared.note else {})}
         return Verdict(reward=1.0 if compared.equal else 0.0, details=details)

@@ -2,14 +2,17 @@
 
     python benchmarks/search_env.py --folder /usr/share/doc --folder /usr/share/man --work runs/search --out result.json
 
-WORK keeps graph.db and questions.jsonl (what the family "search" reads) and outcomes.jsonl: a call that was ended goes on.
-Filters that need a completer are recorded as "not run"; a completer is handed to arcforge.envs.search.questions.filters.
+WORK keeps graph.db and questions.jsonl (what the family "search" reads). A call that was ended goes on: pages that were read are
+not read again, and the drawing and the outcomes of the filters are taken from WORK while the graph is the one they were made from.
+Seconds of reading and filtering are of this call alone, those of drawing are of the call that drew. Filters that need a
+completer are recorded as "not run"; a completer is handed to arcforge.envs.search.questions.filters.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import platform
@@ -31,16 +34,14 @@ from arcforge.envs.search.questions.question import Question
 from arcforge.envs.search.questions.synthesis import Synthesis
 from arcforge.envs.search.questions.verification import Verification
 
-DRAWN, OUTCOMES = "drawn.jsonl", "outcomes.jsonl"
+DRAWN, OUTCOMES = "drawn", "outcomes"
 SAMPLES = 10
 
 
 def read_pages(store: GraphStore, arguments: argparse.Namespace) -> dict[str, Any]:
     began, cpu = time.monotonic(), _cpu()
     report = update(store, arguments.folder, arguments.skip, _progress("pages"), 60 * arguments.reading_minutes)
-    told = report.model_dump()
-    spent = {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(_cpu() - cpu, 1)}
-    return {**told, **spent, "pages": store.count("pages")}
+    return {**report.model_dump(), **_spent(began, cpu), "pages": store.count("pages")}
 
 
 def _progress(what: str):
@@ -49,6 +50,10 @@ def _progress(what: str):
 
 def _cpu() -> float:
     return sum(os.times()[:4])
+
+
+def _spent(began: float, cpu: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(_cpu() - cpu, 1)}
 
 
 def describe(graph: Graph, store: GraphStore) -> dict[str, Any]:
@@ -63,6 +68,44 @@ def describe(graph: Graph, store: GraphStore) -> dict[str, Any]:
     }
 
 
+def fingerprint(store: GraphStore) -> str:
+    """What questions and outcomes depend on: the pages, as the rules read them, and the graph that follows from them."""
+    digest = hashlib.blake2b(digest_size=8)
+    for query in ("select page, digest from pages", "select * from nodes", "select * from edges"):
+        for row in sorted(store.db.execute(query)):
+            digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def forget_other_graphs(work: Path, graph_id: str) -> None:
+    """Remove drawings and outcomes of a graph that is no more."""
+    for path in [*work.glob(f"{DRAWN}-*"), *work.glob(f"{OUTCOMES}-*")]:
+        if not path.name.startswith((f"{DRAWN}-{graph_id}", f"{OUTCOMES}-{graph_id}")):
+            path.unlink()
+
+
+def drawn(
+    graph: Graph, store: GraphStore, work: Path, graph_id: str, seed: int, most: int
+) -> tuple[list[Question], dict[str, Any]]:
+    """(questions, account of the drawing), from WORK when this graph was drawn from with this seed and this number."""
+    name = f"{DRAWN}-{graph_id}-seed{seed}-most{most}"
+    rows, told = work / f"{name}.jsonl", work / f"{name}.json"
+    if told.exists():  # written last: the questions are whole
+        return read_questions(rows), json.loads(told.read_text())
+    began, cpu = time.monotonic(), _cpu()
+    synthesis = Synthesis(graph, store, random.Random(seed))
+    questions = draw(synthesis, most)
+    account_of_it = {
+        "seeds": synthesis.seeds,
+        "questions": len(questions),
+        "walks_that_failed": dict(synthesis.reasons.most_common()),
+        **_spent(began, cpu),
+    }
+    write_questions(rows, questions)
+    atomic_write(told, json.dumps(account_of_it))
+    return questions, account_of_it
+
+
 def draw(synthesis: Synthesis, most: int) -> list[Question]:
     questions = []
     for question in synthesis:
@@ -74,19 +117,28 @@ def draw(synthesis: Synthesis, most: int) -> list[Question]:
     return questions
 
 
-def run_filters(filters: Filters, questions: list[Question], log: Path, seconds: float) -> Iterator[Outcome]:
-    """Outcomes in the order of the questions, those of an earlier call from the log."""
-    known = {row["question_id"]: Outcome.model_validate(row) for row in read_jsonl(log)}
+def run_filters(
+    filters: Filters, questions: list[Question], log: Path, seconds: float
+) -> Iterator[tuple[Outcome, bool]]:
+    """(outcome, whether this call found it) in the order of the questions; those of an earlier call are from the log.
+
+    What broke then is tried again, and so is a question of another text, or one of which a filter was not run that now can be.
+    """
+    known = {(row["text"], row["outcome"]["question_id"]): row["outcome"] for row in read_jsonl(log)}
     deadline = time.monotonic() + seconds
     for question in questions:
-        outcome = known.get(question.question_id)
-        if outcome is None:
-            if time.monotonic() >= deadline:
-                return
-            outcome = asyncio.run(filters.run(question))
-            with log.open("a") as file:
-                file.write(json.dumps(outcome.model_dump(), ensure_ascii=False) + "\n")
-        yield outcome
+        row = known.get((question.text, question.question_id))
+        outcome = None if row is None else Outcome.model_validate(row)
+        if outcome is not None and not outcome.broke and outcome.not_run <= filters.lacking:
+            yield outcome, False
+            continue
+        if time.monotonic() >= deadline:
+            return
+        outcome = asyncio.run(filters.run(question))
+        with log.open("a") as file:
+            row = {"text": question.text, "outcome": outcome.model_dump()}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        yield outcome, True
 
 
 def samples(survivors: list[Question], rng: random.Random) -> list[dict[str, Any]]:
@@ -100,8 +152,8 @@ def samples(survivors: list[Question], rng: random.Random) -> list[dict[str, Any
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments_of(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--folder", type=Path, action="append", required=True, help="a folder of pages; may be repeated"
     )
@@ -114,35 +166,32 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/search"))
     parser.add_argument("--out", type=Path, default=Path("result.json"))
-    arguments = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> None:
+    arguments = arguments_of(words)
     arguments.work.mkdir(parents=True, exist_ok=True)
     store = GraphStore(arguments.work / GRAPH)
     reading = read_pages(store, arguments)
     print(json.dumps(reading), flush=True)
-    graph = Graph(store)
-    began, cpu = time.monotonic(), _cpu()
-    synthesis = Synthesis(graph, store, random.Random(arguments.seed))
-    if not (questions := read_questions(arguments.work / DRAWN)):
-        questions = draw(synthesis, arguments.questions)
-        write_questions(arguments.work / DRAWN, questions)
-    drawing = {
-        "seeds": synthesis.seeds,
-        "questions": len(questions),
-        "walks_that_failed": dict(synthesis.reasons.most_common()),
-    }
-    drawing |= {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(_cpu() - cpu, 1)}
+    graph, graph_id = Graph(store), fingerprint(store)
+    forget_other_graphs(arguments.work, graph_id)
+    questions, drawing = drawn(graph, store, arguments.work, graph_id, arguments.seed, arguments.questions)
     print(json.dumps(drawing), flush=True)
     began, cpu = time.monotonic(), _cpu()
     index = PageIndex(store)
     filters = Filters(store, index, Verification(graph, store, index))
-    outcomes = list(run_filters(filters, questions, arguments.work / OUTCOMES, 60 * arguments.filter_minutes))
+    log = arguments.work / f"{OUTCOMES}-{graph_id}.jsonl"
+    run = list(run_filters(filters, questions, log, 60 * arguments.filter_minutes))
+    outcomes, of_this_call = [outcome for outcome, _ in run], sum(new for _, new in run)
     kept = {outcome.question_id for outcome in outcomes if outcome.survives}
     survivors = [question for question in questions if question.question_id in kept]
     write_questions(arguments.work / QUESTIONS, survivors)
     counts = account(outcomes)
     result = {
         "reading": reading, "graph": describe(graph, store), "drawing": drawing,
-        "filtering": {"questions": len(outcomes), "seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(_cpu() - cpu, 1)},
+        "filtering": {"questions": len(outcomes), "of_this_call": of_this_call, **_spent(began, cpu)},
         "filters": counts, "survivors": len(survivors),
         "survivors_by_kind": dict(Counter(q.kind for q in survivors).most_common()),
         "survivors_by_hops": dict(sorted(Counter(q.hops for q in survivors).items())),

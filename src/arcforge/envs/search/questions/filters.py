@@ -35,7 +35,7 @@ CLOSED_BOOK, KEYWORDS, AGENT, VERIFIED, SECOND_OPINION = (
     "verification",
     "verifier",
 )
-PASSED, NOT_RUN = "passed", "not run"
+PASSED, NOT_RUN, FAILED = "passed", "not run", "failed"
 _ASK = "Answer from memory, in one line, with the short answer and nothing else.\n\n"
 
 
@@ -53,6 +53,16 @@ class Outcome(Value):
     def survives(self) -> bool:
         """Nothing rejected it and nothing broke; filters that were not run say nothing."""
         return all(told in (PASSED, NOT_RUN) for told in self.outcomes.values())
+
+    @property
+    def broke(self) -> bool:
+        """A filter's machinery failed: another run may tell."""
+        return any(told.startswith(FAILED) for told in self.outcomes.values())
+
+    @property
+    def not_run(self) -> frozenset[str]:
+        """Names of the filters that had no completer."""
+        return frozenset(name for name, told in self.outcomes.items() if told == NOT_RUN)
 
 
 class Filters:
@@ -74,6 +84,12 @@ class Filters:
         self._reasoner, self._agent, self._verifier = reasoner, agent, verifier
         self._tools = SearchTools(store, index)
 
+    @property
+    def lacking(self) -> frozenset[str]:
+        """Names of the filters that cannot run for want of a completer."""
+        needed = {CLOSED_BOOK: self._reasoner, AGENT: self._agent, SECOND_OPINION: self._verifier}
+        return frozenset(name for name, completer in needed.items() if completer is None)
+
     async def run(self, question: Question) -> Outcome:
         outcomes: dict[str, str] = {}
         candidates: list[str] = []
@@ -84,7 +100,7 @@ class Filters:
             try:
                 outcomes[name] = await judge(question, candidates)
             except BoundaryError as error:
-                outcomes[name] = f"failed: {error}"
+                outcomes[name] = f"{FAILED}: {error}"
             if outcomes[name] not in (PASSED, NOT_RUN):
                 break
         return Outcome(question_id=question.question_id, outcomes=outcomes, candidates=tuple(candidates))
@@ -161,7 +177,7 @@ def account(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
     found: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         for name, told in outcome.outcomes.items():
-            found.setdefault(name, Counter())[told.partition(":")[0] if told.startswith("failed") else told] += 1
+            found.setdefault(name, Counter())[FAILED if told.startswith(FAILED) else told] += 1
     return {name: dict(counts.most_common()) for name, counts in found.items()}
 
 

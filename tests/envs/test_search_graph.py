@@ -1,7 +1,9 @@
 """The graph over a folder of pages: what the rules read, alignment, and an update that equals a build from scratch."""
 
+import gzip
 import random
 import shutil
+import zlib
 
 import pytest
 from search_pages import PACKAGES, PEOPLE, write_debian, write_manual, write_proposals, write_sphinx
@@ -160,9 +162,16 @@ def test_bad_bytes_empty_files_and_damaged_archives_do_not_stop_a_build(folder):
     (folder / "bad.md").write_bytes(b"# T\x00itle\n\n" + b"caf\xe9 au lait " * 20)
     (folder / "empty.txt").write_bytes(b"")
     (folder / "torn.txt.gz").write_bytes(b"\x1f\x8b\x08nonsense")
+    damaged = bytearray(gzip.compress(b"a page of quite a few words that was whole once " * 30))
+    damaged[12:20] = b"\xff" * 8
+    (folder / "damaged.txt.gz").write_bytes(bytes(damaged))
+    with pytest.raises(zlib.error):
+        gzip.decompress(bytes(damaged))
+    (folder / "section.html").write_text("<p>" + "word " * 40 + "<![foo[ x ]]>")
     store, report = built(folder)
     assert "café au lait" in store.text("bad.md") and "word é" in store.text("bad.html")
-    assert report.left_out == {"cannot be read": 1, "fewer than 20 words": 1}
+    assert report.left_out == {"cannot be read": 2, "fewer than 20 words": 1, "not HTML": 1}
+    assert update(store, [folder]).left_out == report.left_out
 
 
 def test_equal_pages_are_one_page_under_two_ids(folder):
@@ -176,6 +185,12 @@ def test_wrong_folders_and_files_are_told(tmp_path):
         built(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no page here"):
         built(tmp_path)
+    for where in ("a", "b"):
+        write_debian(tmp_path / where / "doc")
+    with pytest.raises(UserError, match=r"a/doc and .*b/doc/../doc: both are called doc"):
+        built(tmp_path / "a" / "doc", tmp_path / "b" / "doc" / ".." / "doc")
+    with pytest.raises(UserError, match="both are called doc"):
+        built(tmp_path / "a" / "doc", tmp_path / "a" / "doc")
     (tmp_path / "other.db").write_text("this is no database at all, but some text of a certain length")
     with pytest.raises(UserError, match="no graph can be kept here"):
         GraphStore(tmp_path / "other.db")

@@ -17,13 +17,13 @@ from arcforge.envs.search.graph.store import GraphStore
 Rows = Iterable[tuple]
 
 
-def consolidate(store: GraphStore) -> int:
-    """Bring `nodes` and `edges` up to date; returns how many names were looked at. One transaction."""
+def consolidate(store: GraphStore) -> None:
+    """Bring `nodes` and `edges` up to date. One transaction."""
     db = store.db
     with db:
         dirty = {node for (node,) in db.execute("select node from dirty")}
         if not dirty:
-            return 0
+            return
         db.execute("create temp table if not exists affected(node text primary key, entity text)")
         db.execute("create temp table if not exists stale(entity text primary key)")
         db.execute("delete from affected")
@@ -32,7 +32,6 @@ def consolidate(store: GraphStore) -> int:
         _write_nodes(db, groups)
         _write_edges(db)
         db.execute("delete from dirty")
-        return sum(map(len, groups))
 
 
 def _with_their_entities(db: sqlite3.Connection, dirty: set[str]) -> set[str]:

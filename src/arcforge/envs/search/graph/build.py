@@ -12,14 +12,14 @@ from arcforge.envs.search.extract.facts import Name
 from arcforge.envs.search.extract.rules import RULES_VERSION, extract
 from arcforge.envs.search.graph.align import consolidate
 from arcforge.envs.search.graph.store import GraphStore
-from arcforge.envs.search.pages.folder import Listing, RawPage, list_folders, load, read, redirect_target
+from arcforge.envs.search.pages.folder import Listing, list_folders, load, read, redirect_target
 
 EVERY = 500
 
 
 class Update(Value):
-    """What one call did. left_out: pages that cannot be read or say next to nothing, by reason, of this call.
-    unread: pages that were left for a later call.
+    """What one call did, and left_out: all pages that cannot be read or say next to nothing, by reason, of earlier calls too.
+    read: pages taken into the graph by this call. unchanged: known from an earlier call. unread: left for a later call.
     """
 
     listed: int
@@ -29,7 +29,6 @@ class Update(Value):
     removed: int
     redirects: int
     left_out: dict[str, int]
-    names_aligned: int
 
 
 def update(
@@ -50,7 +49,6 @@ def update(
     pages, redirects = _originals(listing)
     read_count = unchanged = unread = 0
     deadline = time.monotonic() + seconds
-    left_out: dict[str, int] = {}
     for page_id in sorted(set(known) - set(pages)):
         store.remove(page_id)
     for done, (page_id, digest) in enumerate(pages.items()):
@@ -58,16 +56,15 @@ def update(
             unchanged += 1
         elif time.monotonic() >= deadline:
             unread += 1
-        elif reason := _take(store, page_id, listing.paths[page_id], digest):
-            left_out[reason] = left_out.get(reason, 0) + 1
         else:
-            read_count += 1
+            read_count += _take(store, page_id, listing.paths[page_id], digest)
         if done % EVERY == 0:
             progress(done, len(pages))
     store.put_redirects(_redirect_rows(redirects))
+    consolidate(store)
     return Update(
         listed=len(listing.paths), read=read_count, unchanged=unchanged, unread=unread, removed=len(set(known) - set(pages)),
-        redirects=len(redirects), left_out=left_out, names_aligned=consolidate(store),
+        redirects=len(redirects), left_out=store.left_out(),
     )  # fmt: skip
 
 
@@ -99,17 +96,15 @@ def _says_more(page_id: str) -> bool:
     return Path(page_id).name == "copyright"
 
 
-def _take(store: GraphStore, page_id: str, path: Path, digest: str) -> str:
-    """Read one page into the store; the reason when it is left out."""
+def _take(store: GraphStore, page_id: str, path: Path, digest: str) -> bool:
+    """Read one page into the store; whether it was taken. One that is left out is stored with the reason."""
     try:
-        raw: RawPage = load(page_id, path)
-        page = read(raw)
+        page = read(load(page_id, path))
     except ValueError as error:
-        reason = str(error).partition(":")[0]
-        store.put_left_out(page_id, digest, reason)
-        return reason
+        store.put_left_out(page_id, digest, str(error).partition(":")[0])
+        return False
     store.put(page, digest, extract(page))
-    return ""
+    return True
 
 
 def _redirect_rows(redirects: dict[str, str]) -> list[tuple[str, str, str]]:

@@ -70,6 +70,10 @@ class GraphStore:
         """Page id to digest, of pages that are here and of those left out."""
         return dict(self.db.execute("select page, digest from pages union all select page, digest from left_out"))
 
+    def left_out(self) -> dict[str, int]:
+        """Reason to number of pages left out for it."""
+        return dict(self.db.execute("select reason, count(*) from left_out group by reason order by reason"))
+
     def put(self, page: Page, digest: str, found: Extraction) -> None:
         """Add a page or replace it, with what the rules found, as one transaction."""
         with self.db:

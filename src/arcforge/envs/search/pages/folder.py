@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import os
 import re
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,19 +55,28 @@ class Listing:
 
 
 def list_folders(folders: Sequence[Path], skip: Sequence[str] = ()) -> Listing:
-    """All pages below the folders, in order of their ids. UserError when there are none.
+    """All pages below the folders, in order of their ids. UserError when there are none, or two folders have one name.
 
     With more than one folder every id begins with its folder's name. skip: patterns of ids to leave out, as in a shell.
     """
     listing = Listing({}, {}, {})
-    for folder in folders:
-        _list_folder(folder, f"{folder.name}/" if len(folders) > 1 else "", skip, listing)
+    for folder, name in zip(folders, _names(folders)):
+        _list_folder(folder, f"{name}/" if len(folders) > 1 else "", skip, listing)
     if not listing.paths:
         told = ", ".join(str(folder) for folder in folders)
         raise UserError(f"{told}: no page here; pages end in {', '.join(_SUFFIXES)} or are manual pages like open.2")
     if any(form_of(page_id) == "man" for page_id in listing.paths):
         check_renderer()
     return Listing(dict(sorted(listing.paths.items())), dict(sorted(listing.redirects.items())), listing.skipped)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    names = [folder.resolve().name for folder in folders]
+    for name, count in Counter(names).items():
+        if count > 1:
+            told = " and ".join(str(folder) for folder, own in zip(folders, names) if own == name)
+            raise UserError(f"{told}: both are called {name}, which their pages' ids begin with; rename one")
+    return names
 
 
 def _list_folder(folder: Path, prefix: str, skip: Sequence[str], listing: Listing) -> None:
@@ -104,7 +115,7 @@ def load(page_id: str, path: Path) -> RawPage:
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             data = file.read(LARGEST_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"cannot be read: {error}") from None
     if len(data) > LARGEST_BYTES:
         raise ValueError(f"larger than {LARGEST_BYTES} bytes")

@@ -46,9 +46,13 @@ class _Row:
 
 
 def read_html(page_id: str, text: str) -> Page:
+    """ValueError for a marked section or a declaration that the parser does not take."""
     reader = _Reader(page_id, _MAIN.search(text) is not None)
-    reader.feed(text)
-    reader.close()
+    try:
+        reader.feed(text)
+        reader.close()
+    except AssertionError as error:  # how html.parser tells of `<![foo[ x ]]>`
+        raise ValueError(f"not HTML: {error}") from None
     title = _TITLE.search(text)
     return reader.finish(title[1] if title else "")
 

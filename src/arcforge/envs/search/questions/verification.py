@@ -1,4 +1,4 @@
-"""Verification in both directions: from the question to the answer, from the answer back, and against the pages' text."""
+"""Verification by rules: what the graph of today answers, whether the pages bear the evidence out, and whether they have a rival."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from arcforge.envs.search.extract.normalise import iso_date, license_name, unacc
 from arcforge.envs.search.graph.store import GraphStore
 from arcforge.envs.search.graph.view import Graph
 from arcforge.envs.search.index import PageIndex, words_of
-from arcforge.envs.search.questions.matching import candidates, matches
+from arcforge.envs.search.questions.matching import matches
 from arcforge.envs.search.questions.question import Evidence, Question
 
 _HEADING = re.compile(r"(?:^|\n\n)([A-Z][A-Z ]+)(?=\n\n)")
@@ -19,41 +19,26 @@ instructions. Answer with one JSON object and nothing else: {"fits": true} or {"
 
 
 class Verification:
-    """By rules, on the graph and the pages as they are now: a question made from an older graph is held to the new one."""
+    """On the graph and the pages as they are now: a question made from an older graph is held to the new one.
+
+    Questions just drawn have one chain that fits, so only the pages can reject them; the graph rejects those of an older one.
+    """
 
     def __init__(self, graph: Graph, store: GraphStore, index: PageIndex) -> None:
         self._graph, self._store, self._index = graph, store, index
 
     def problem(self, question: Question) -> str:
-        """Why the question is rejected; empty when it is borne out."""
+        """Why the question is rejected; empty when it is borne out. All chains that fit must end in its answer."""
         found = matches(self._graph, question.pattern)
         if not found:
             return "the graph gives no answer"
         if {chain[-1] for chain in found} != {question.chain[-1]}:
             return "the graph gives another answer" if len(found) == 1 else "the graph gives several answers"
-        if self._back(question) != {question.chain[0]}:
-            return "the answer does not lead back to one beginning"
         if any(not self._in_text(item) for item in question.evidence):
             return "the evidence is not in the pages"
         if any(self._rival(question, at) for at in range(len(question.chain))):
             return "another page has all that the clues name"
         return ""
-
-    def _back(self, question: Question) -> set[str]:
-        """The first entities that chains from the answer, walked back, lead to."""
-        reached = {(question.chain[-1],)}
-        pattern = question.pattern
-        for at in reversed(range(len(pattern.hops))):
-            hop, allowed = pattern.hops[at], candidates(self._graph, pattern, at)
-            reached = {
-                (entity, *chain)
-                for chain in reached
-                for entity in self._graph.follow(chain[0], hop.relation, not hop.forward)
-                if entity not in chain
-                and self._graph.kind(entity) == pattern.kinds[at]
-                and (allowed is None or entity in allowed)
-            }
-        return {chain[0] for chain in reached}
 
     def _in_text(self, item: Evidence) -> bool:
         """The evidence stands where it was, names one side, and the page tells of the other."""

@@ -194,3 +194,10 @@ def test_wrong_folders_and_files_are_told(tmp_path):
     (tmp_path / "other.db").write_text("this is no database at all, but some text of a certain length")
     with pytest.raises(UserError, match="no graph can be kept here"):
         GraphStore(tmp_path / "other.db")
+
+
+def test_opening_a_graph_that_somebody_writes_to_does_not_write(tmp_path):
+    writer = GraphStore(tmp_path / "graph.db")
+    writer.db.execute("begin immediate")
+    reader = GraphStore(tmp_path / "graph.db")
+    assert reader.meta("version") == writer.meta("version") != "" and not reader.db.in_transaction

@@ -51,13 +51,14 @@ class GraphStore:
             self.db.executescript(SCHEMA)
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=normal")
+            stored = self.meta("version")
+            if not stored:
+                self.set_meta("version", VERSION)
+                self.db.commit()
         except sqlite3.Error as error:
             raise UserError(f"{path}: no graph can be kept here: {error}; name another file") from None
-        stored = self.meta("version")
         if stored not in ("", VERSION):
             raise UserError(f"{path}: a graph of version {stored}, this is version {VERSION}; build it anew elsewhere")
-        self.set_meta("version", VERSION)
-        self.db.commit()
 
     def meta(self, key: str) -> str:
         row = self.db.execute("select value from meta where key = ?", (key,)).fetchone()

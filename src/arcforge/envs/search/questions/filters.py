@@ -11,11 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from arcforge.agents.loop import run_agent
+from arcforge.agents.loop import AgentRun, Finished, Malformed, OutOfTokens, run_agent
 from arcforge.agents.policies import KeepAll
 from arcforge.core.errors import BoundaryError
 from arcforge.core.messages import Message, Sampling, Thinking, Value
-from arcforge.core.protocols import Completer, CompletionRequest
+from arcforge.core.protocols import Completer, CompletionRequest, Verdict
 from arcforge.envs.search.grading import is_right
 from arcforge.envs.search.graph.store import GraphStore
 from arcforge.envs.search.index import PageIndex
@@ -42,7 +42,7 @@ _ASK = "Answer from memory, in one line, with the short answer and nothing else.
 class Outcome(Value):
     """outcomes: filter to "passed", "not run", "failed: ..." (its machinery broke) or the reason of the rejection.
 
-    candidates: the answers that short runs gave.
+    candidates: the answers that the agent's short run gave.
     """
 
     question_id: str
@@ -122,23 +122,29 @@ class Filters:
         for page in self._index.best_pages(question.text, TOP_PAGES):
             if any(names(self._store.text(page), answer) for answer in (question.answer, *question.aliases)):
                 return f"the answer is on one of the {TOP_PAGES} best pages"
-        return await self._attempt(question, KeywordSolver(), candidates, "guessed by keywords")
+        verdict, _ = await self._attempt(question, KeywordSolver())
+        return "guessed by keywords" if verdict.reward == 1.0 else PASSED
 
     async def _few_steps(self, question: Question, candidates: list[str]) -> str:
         if self._agent is None:
             return NOT_RUN
-        return await self._attempt(question, self._agent, candidates, f"solved in {FEW_STEPS} turns")
+        verdict, run = await self._attempt(question, self._agent)
+        given = verdict.details.get("given")
+        if run.stop_reason in (Malformed.stop_reason, OutOfTokens.stop_reason):
+            return f"{FAILED}: the agent's run ended as {run.stop_reason}"
+        if run.stop_reason == Finished.stop_reason and not given:
+            return f"{FAILED}: the agent ended without an answer"
+        if given:
+            candidates.append(given)
+        return f"solved in {FEW_STEPS} turns" if verdict.reward == 1.0 else PASSED
 
-    async def _attempt(self, question: Question, completer: Completer, candidates: list[str], reason: str) -> str:
+    async def _attempt(self, question: Question, completer: Completer) -> tuple[Verdict, AgentRun]:
         task = SearchTask(question, self._tools, max_turns=FEW_STEPS)
         episode = await task.open()
         run = await run_agent(
             task, episode, completer, KeepAll(), Sampling(temperature=0.0), session=question.question_id
         )
-        verdict = await episode.grade(run.messages)
-        if verdict.details.get("given"):
-            candidates.append(verdict.details["given"])
-        return reason if verdict.reward == 1.0 else PASSED
+        return await episode.grade(run.messages), run
 
     async def _verify(self, question: Question, candidates: list[str]) -> str:
         return self._verification.problem(question) or PASSED

@@ -23,7 +23,9 @@ def env(*words):
 
 def test_the_list_names_every_family_and_a_task_is_shown():
     said = env("list").output
-    assert all(name in said for name in ("swe", "math", "terminal", "slides", "gsm8k:FILE"))
+    assert all(
+        name in said for name in ("swe", "math", "terminal", "slides", "gsm8k:FILE", "mbpp:FILE", "selected:FILE")
+    )
     text = shown("math:3", 0, "test", 0)
     assert "[user]" in text and shown("math:3", 0, "test", 0) == text
     with pytest.raises(UserError, match="split"):

@@ -28,7 +28,7 @@ def run_inside(argv: Sequence[str], directory: str, environment: Mapping[str, st
     try:
         os.chdir(directory)
         what = argv[0]
-        os.execvpe(what, argv, environment)
+        os.execvpe(what, list(argv), environment)
     except OSError as error:
         os.write(2, f"{what}: {error.strerror}\n".encode())
         os._exit(127 if isinstance(error, FileNotFoundError) and what == argv[0] else 126)

@@ -79,10 +79,10 @@ class Renderer:
             await self.close()
             api, path = playwright(), find_chromium()
             # The start is a task of its own, so that close() ends the driver of a start that was cut short.
-            self._driver = asyncio.ensure_future(api.async_playwright().start())
+            self._driver = driver = asyncio.ensure_future(api.async_playwright().start())
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    started = await asyncio.shield(self._driver)
+                    started = await asyncio.shield(driver)
                     self._browser = await started.chromium.launch(executable_path=path, args=list(FLAGS))
             except (TimeoutError, OSError, api.Error) as error:
                 await self.close()

@@ -3,12 +3,12 @@
 import json
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from small_repository import git, small_repository, this_interpreter
 
 from arcforge.core.errors import UserError
+from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone, commit_everything
 from arcforge.envs.swe.builder.detection import detect, import_roots
 from arcforge.envs.swe.builder.interpreter import install
@@ -17,8 +17,7 @@ from arcforge.envs.swe.builder.mining import sift
 from arcforge.envs.swe.builder.patches import side, take_apart
 from arcforge.envs.swe.builder.rebuild import restore
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.running import ProcessRunner
-from arcforge.envs.swe.builder.statements import bug_statement, from_message, required_names, task_type
+from arcforge.envs.swe.builder.statements import broken_statement, from_message, required_names, task_type
 
 PROJECTS = {
     "dependency_groups": (
@@ -163,7 +162,7 @@ def test_a_bug_is_told_by_what_the_tests_want(tmp_path):
     names = small_repository(tmp_path / "shop")
     assert names
     failing = ["tests/test_text.py::test_shorten[a b - c-a b - c]", "tests/test_prices.py::test_no_prices"]
-    text = bug_statement(tmp_path / "shop", failing)
+    text = broken_statement(tmp_path / "shop", failing)
     assert "2 tests that passed before fail now" in text and "shop/" not in text
     assert (
         "Long texts end with dots (`tests/test_text.py::test_shorten[a b - c-a b - c]`): `assert shorten(text, 7) == short`"
@@ -175,11 +174,14 @@ def test_a_bug_is_told_by_what_the_tests_want(tmp_path):
 def test_commands_run_frozen_limited_and_with_nothing_of_this_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET", "1")
     script = "import json, os; print(json.dumps(dict(os.environ)))"
-    done = ProcessRunner().run([sys.executable, "-c", script], tmp_path, {"A": "1"}, 20)
-    seen = json.loads(done.stdout)
+    (tmp_path / "kept").write_text("1")
+    with ProcessCheckouts().open(tmp_path) as checkout:
+        seen = json.loads(checkout.run([sys.executable, "-c", script], {"A": "1"}, 20).stdout)
+        assert checkout.run([sys.executable, "-c", "while True: pass"], {}, 0.5).timed_out
+        checkout.write("made/in it", "2")
+        assert (checkout.read("kept"), checkout.read("made/in it")) == ("1", "2")
     assert seen["TZ"] == "UTC" and seen["PYTHONHASHSEED"] == "0" and seen["A"] == "1" and "SECRET" not in seen
-    assert ProcessRunner().run([sys.executable, "-c", "while True: pass"], tmp_path, {}, 0.5).timed_out
-    assert Path(tmp_path).is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_bad_names_and_shards_are_told_in_one_line(tmp_path):

@@ -46,25 +46,29 @@ def show(
 
 @app.command()
 def build(
-    repo: Annotated[Path, typer.Option(help="A clone of the repository, with its history.")],
-    name: Annotated[str, typer.Option(help="Its name, owner/name.")],
+    name: Annotated[str, typer.Option(help="owner/name, or pypi/NAME for a project's releases on the package index.")],
     out: Annotated[Path, typer.Option(help="Where results, interpreter and manifest go; or the environments of one.")],
+    repo: Annotated[Path | None, typer.Option(help="A clone of the repository, with its history.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="A manifest's folder: its environments are made again.")] = None,
     task: Annotated[str, typer.Option(help="With --manifest: only this task; all if not given.")] = "",
-    commits: Annotated[int, typer.Option(min=0, help="How many of the newest commits are looked at.")] = 1000,
+    commits: Annotated[
+        int, typer.Option(min=0, help="How many of the newest commits or releases are looked at.")
+    ] = 1000,
     bugs: Annotated[int, typer.Option(min=0, help="How many bugs are injected.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="Test suites at a time.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.0, help="Start no new ones after so long; 0: no limit.")] = 0.0,
 ) -> None:
     """Software environments of a Python repository: from its history and by injected bugs, each measured twice.
 
-    The same command goes on where it ended. With --manifest, the named environments are made again from a clone: a folder
-    each, with what the agent gets, the statement, the hidden tests and the solution beside it.
+    The same command goes on where it ended. Without a clone, pypi/NAME is read from the package index: a commit for each release,
+    and what one of its files changed as a task. With --manifest, the named environments are made again: a folder each, with what
+    the agent gets, the statement, the hidden tests and the solution beside it.
 
     \b
     Examples:
       arcforge env build --repo click --name pallets/click --out built --bugs 50 --workers 2
       arcforge env build --repo click --name pallets/click --manifest built/manifest --out environments
+      arcforge env build --name pypi/toolz --out built --commits 30 --workers 2
     """
     from arcforge.pipeline import environments
 

@@ -19,6 +19,7 @@ _DIFF = (
     "diff", "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=3",
     "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=myers", "--no-indent-heuristic",
 )  # fmt: skip
+APPLY = ("apply", "--whitespace=nowarn")
 _LOG = ("log", "-z", "--no-merges", "--no-renames", "--name-status", "--format=%x01%H%x02%P%x02%ct%x02%B%x02")
 
 
@@ -106,7 +107,7 @@ def apply(directory: Path, patch: bytes) -> None:
     """Apply a patch to a directory, which need not be a repository. Rejected("patch") when it does not fit."""
     if patch:
         above = {"GIT_CEILING_DIRECTORIES": str(directory.resolve().parent)}
-        run_git(["apply", "--whitespace=nowarn", "-"], cwd=directory, environment=above, stdin=patch, reason="patch")
+        run_git([*APPLY, "-"], cwd=directory, environment=above, stdin=patch, reason="patch")
 
 
 def commit_everything(directory: Path, message: str) -> str:
@@ -122,18 +123,22 @@ def commit_everything(directory: Path, message: str) -> str:
     return run_git(["rev-parse", "HEAD"], cwd=directory).decode().strip()
 
 
+def git_command() -> list[str]:
+    """git with the settings that decide what it reads and writes."""
+    return ["git", *(option for key, value in _SETTINGS.items() for option in ("-c", f"{key}={value}"))]
+
+
 def run_git(
     arguments: Sequence[str], cwd: Path | None = None, environment: dict[str, str] | None = None,
     stdin: bytes = b"", reason: str = "git",
 ) -> bytes:  # fmt: skip
     """git's stdout, whatever this machine's git settings are. Rejected(reason) when it fails or takes too long."""
-    settings = [option for key, value in _SETTINGS.items() for option in ("-c", f"{key}={value}")]
     frozen = {
         "PATH": os.environ.get("PATH", os.defpath), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0",
         "LC_ALL": "C.UTF-8", "TZ": "UTC",
     }  # fmt: skip
-    command = ["git", *settings, *arguments]
+    command = [*git_command(), *arguments]
     try:
         done = subprocess.run(
             command, cwd=cwd, env=frozen | (environment or {}), input=stdin, capture_output=True, timeout=SECONDS,

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,13 +18,24 @@ from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines, Progress
 from arcforge.core.runs import RunFolder, atomic_write, read_jsonl
 from arcforge.envs.swe.builder.bugs import Bug, choose
+from arcforge.envs.swe.builder.checkouts import Checkouts, best_checkouts
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.interpreter import Interpreter, install
 from arcforge.envs.swe.builder.manifest import TaskRow, environment_row, shard_name, write_shard
-from arcforge.envs.swe.builder.mining import GoldRuns, Task, bug_name, measure_bug, measure_commit, sift
+from arcforge.envs.swe.builder.mining import (
+    GoldRuns,
+    Task,
+    bug_name,
+    measure_bug,
+    measure_commit,
+    measure_part,
+    part_name,
+    parts,
+    sift,
+)
 from arcforge.envs.swe.builder.patches import is_test_file, side
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.running import Runner, best_runner
+from arcforge.envs.swe.builder.releases import Release
 from arcforge.envs.swe.builder.suite import Entered, Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes
 
@@ -54,29 +66,35 @@ class Candidate:
 
 def build_repository(
     path: Path, repository: str, folder: Path, settings: BuildSettings,
-    interpreter: Interpreter | None = None, runner: Runner | None = None, python: Path | None = None,
+    interpreter: Interpreter | None = None, checkouts: Checkouts | None = None, python: Path | None = None,
+    releases: Sequence[Release] = (),
 ) -> Yield:  # fmt: skip
     """Mine the clone at `path`, called `repository` (owner/name), into `folder`; call again to go on where it ended.
 
     Leaves `results.jsonl` (a row per candidate, with every test name) and the shard of the valid ones in `folder/manifest`.
-    Without `interpreter` one is installed beside the results with `python`; that this fails is counted too. UserError for a
-    bad clone or name.
+    releases: what the clone is made of, if it is (builder.releases). Without `interpreter` one is installed beside the results
+    with `python`; that this fails is counted too. UserError for a bad clone or name.
     """
     started = time.monotonic()
     clone, shard = Clone(path), shard_name(repository)
     place = RunFolder(folder / shard).create().lock()
     head = clone.head()
-    commits, sifted = sift(clone.commits(settings.commits, head))
     outcomes: list[str] = []
-    with Ledger(place.path / "results.jsonl") as ledger:
+    with Ledger(place.path / "results.jsonl") as ledger, ExitStack() as opened:
         interpreter = interpreter or _installed(clone, head, place.path / "venv", python, ledger)
         installed = time.monotonic()
+        commits = clone.commits(settings.commits, head)
+        taken, sifted = sift(commits)
         if interpreter:
-            suite = Suite(clone, interpreter, runner or best_runner(), settings.seconds)
-            candidates = [_commit_candidate(suite, repository, commit) for commit in commits]
-            candidates += _bug_candidates(suite, repository, head, settings, place.path / "entered.json", ledger)
+            if checkouts is None:
+                checkouts = best_checkouts()
+                opened.callback(checkouts.close)
+            source = _Source(Suite(clone, interpreter, checkouts, settings.seconds), repository, opened)
+            candidates = [source.commit(commit) for commit in taken]
+            candidates += [part for commit in commits for part in source.parts(commit)]
+            candidates += source.bugs(head, settings, place.path / "entered.json", ledger)
             outcomes = _measure_all(repository, candidates, ledger, settings)
-            described = environment_row(repository, interpreter.commit or head, interpreter)
+            described = environment_row(repository, interpreter.commit or head, interpreter, releases)
             write_shard(folder / "manifest", described, valid_rows(ledger.rows()))
         rows = ledger.rows()
     return Yield(
@@ -128,39 +146,59 @@ def _installed(clone: Clone, head: str, folder: Path, python: Path | None, ledge
         return None
 
 
-def _commit_candidate(suite: Suite, repository: str, commit: Commit) -> Candidate:
-    return Candidate(f"commit/{commit.sha}", "commit", lambda: measure_commit(suite, repository, commit))
+@dataclass(frozen=True)
+class _Source:
+    """Candidates of a repository. opened: what ends with the factory's run."""
+
+    suite: Suite
+    repository: str
+    opened: ExitStack
+
+    def commit(self, commit: Commit) -> Candidate:
+        return Candidate(f"commit/{commit.sha}", "commit", lambda: measure_commit(self.suite, self.repository, commit))
+
+    def parts(self, commit: Commit) -> list[Candidate]:
+        paths = parts(commit)
+        golds = GoldRuns(self.suite, commit.sha, len(paths))
+        self.opened.callback(golds.close)
+        return [self._part(commit, path, golds) for path in paths]
+
+    def _part(self, commit: Commit, path: str, golds: GoldRuns) -> Candidate:
+        def measured() -> Task:
+            try:
+                return measure_part(self.suite, self.repository, commit, path, golds)
+            finally:
+                golds.leave()
+
+        return Candidate(f"part/{part_name(commit.sha, path)}", "part", measured)
+
+    def bugs(self, head: str, settings: BuildSettings, cache: Path, ledger: Ledger) -> list[Candidate]:
+        """None when the whole suite does not run; the ledger then says why."""
+        if not settings.bugs:
+            return []
+        golds = GoldRuns(self.suite, head)
+        self.opened.callback(golds.close)
+        try:
+            entered = _entered(replace(self.suite, seconds=settings.suite_seconds), golds.tree, head, cache)
+        except Rejected as error:
+            ledger.write_failure("suite", head, error)
+            return []
+        rng = random.Random(f"bugs/{settings.seed}/{head}")
+        base = (head, self.suite.clone.time(head))
+        chosen = choose(self.suite.clone, head, entered, settings.bugs, rng)
+        return [self._bug(base, bug, tests, golds) for bug, tests in chosen]
+
+    def _bug(self, base: tuple[str, int], bug: Bug, tests: tuple[str, ...], golds: GoldRuns) -> Candidate:
+        name = f"bug/{bug_name(base[0], bug)}"
+        return Candidate(name, "bug", lambda: measure_bug(self.suite, self.repository, base, bug, tests, golds))
 
 
-def _bug_candidates(
-    suite: Suite, repository: str, head: str, settings: BuildSettings, cache: Path, ledger: Ledger
-) -> list[Candidate]:
-    """None when the whole suite does not run; the ledger then says why."""
-    if not settings.bugs:
-        return []
-    base, golds = (head, suite.clone.time(head)), GoldRuns(suite, head)
-    try:
-        entered = _entered(replace(suite, seconds=settings.suite_seconds), head, cache)
-    except Rejected as error:
-        ledger.write_failure("suite", head, error)
-        return []
-    chosen = choose(suite.clone, head, entered, settings.bugs, random.Random(f"bugs/{settings.seed}/{head}"))
-    return [_bug_candidate(suite, repository, base, bug, tests, golds) for bug, tests in chosen]
-
-
-def _bug_candidate(
-    suite: Suite, repository: str, base: tuple[str, int], bug: Bug, tests: tuple[str, ...], golds: GoldRuns
-) -> Candidate:
-    name = f"bug/{bug_name(base[0], bug)}"
-    return Candidate(name, "bug", lambda: measure_bug(suite, repository, base, bug, tests, golds))
-
-
-def _entered(suite: Suite, head: str, cache: Path) -> Entered:
+def _entered(suite: Suite, tree: Path, head: str, cache: Path) -> Entered:
     """Which functions every passing test enters, from the cache if it is of this commit."""
     if cache.exists() and (held := json.loads(cache.read_text()))["commit"] == head:
         return {test: [(path, line) for path, line in places] for test, places in held["entered"].items()}
     tests = [path for path in suite.clone.paths(head) if side(path) == "test" and is_test_file(path)]
-    run, entered = suite.entered(head, tests)
+    run, entered = suite.entered(tree, tests)
     entered = {test: places for test, places in entered.items() if test in run.passed}
     atomic_write(cache, json.dumps({"commit": head, "entered": entered}))
     return entered

@@ -1,6 +1,7 @@
 """A pytest plugin, copied beside the suite: which of the checkout's functions every test enters. Standard library only.
 
-Writes {test: [[file relative to the working directory, first line], ...]} to the file that ARCFORGE_PROBE names.
+Writes {"places": [[file relative to the working directory, first line], ...], "tests": {test: [index of a place, ...]}} to the
+file that ARCFORGE_PROBE names.
 """
 
 import json
@@ -10,6 +11,7 @@ import threading
 
 ROOT = os.getcwd() + os.sep
 entered = {}
+places = {}
 tests = {}
 
 
@@ -29,9 +31,10 @@ def pytest_runtest_logfinish(nodeid, location):
     sys.settrace(None)
     threading.settrace(None)
     codes = {(code.co_filename, code.co_firstlineno) for code in list(entered.values())}
-    tests[nodeid] = sorted([name[len(ROOT) :], line] for name, line in codes if name.startswith(ROOT))
+    own = sorted((name[len(ROOT) :], line) for name, line in codes if name.startswith(ROOT))
+    tests[nodeid] = [places.setdefault(place, len(places)) for place in own]
 
 
 def pytest_sessionfinish(session):
     with open(os.environ["ARCFORGE_PROBE"], "w") as file:
-        json.dump(tests, file)
+        json.dump({"places": list(places), "tests": tests}, file)

@@ -38,8 +38,9 @@ class Interpreter:
     commit: str = ""
 
     @property
-    def prefix(self) -> Path:
-        return self.python.parent.parent
+    def folders(self) -> tuple[Path, Path]:
+        """Where it lies, and where the Python lies that its environment was made of."""
+        return self.python.parent.parent, self.python.resolve().parent.parent
 
 
 def existing(python: Path | None = None, project: str = "") -> Interpreter:

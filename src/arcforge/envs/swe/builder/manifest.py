@@ -1,4 +1,4 @@
-"""What is published of an environment: facts alone. Anyone with a clone builds it again and measures it again.
+"""What is published of an environment: facts alone. Anyone with a clone, or the project's releases, builds and measures it again.
 
 A shard per repository: `<owner>+<name>.environment.json` and `<owner>+<name>.jsonl` (`.jsonl.zst` when large), one task a line.
 No line of anybody's code stands in it: patches are named by commit or by file, kind and number, and held by their sha256.
@@ -19,35 +19,40 @@ from arcforge.core.messages import Value
 from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.builder.bugs import Bug
 from arcforge.envs.swe.builder.interpreter import Interpreter
+from arcforge.envs.swe.builder.releases import Release
 from arcforge.envs.swe.builder.statements import TaskType
 
 LARGE = 256 << 10  # bytes of a shard before it is compressed
 
 
 class EnvironmentRow(Value):
-    """What a repository's tests run in. commit: the one whose dependencies were resolved. python: full version."""
+    """What a repository's tests run in. commit: the one whose dependencies were resolved. python: full version. releases: what the
+    repository is made of, oldest first, where it is no clone but a project's releases."""
 
     repository: str
     commit: str
     python: str
     requirements: tuple[str, ...]
     options: tuple[str, ...] = ()
+    releases: tuple[Release, ...] = ()
 
 
 class TaskRow(Value):
-    """One environment. base: commit of the tree that an agent gets; commit: where its solution comes from (the same for an
-    injected bug). tests: the test files that are run. before_sha256: of the patch that lies on `base` without the solution
-    (the commit's test part, or the bug); gold_sha256: of the solution; both over the patch's bytes. pass_to_pass: how many,
-    held by measurement.names_sha256 over their names. changed_lines: of the solution. time: of the commit, in seconds.
+    """One environment. source: a whole commit, one source file's part of a commit, or an injected bug. base: commit of the tree
+    that an agent gets; commit: where its solution comes from (the same but for whole commits). tests: the test files that are
+    run. before_sha256: of the patch that lies on `base` without the solution (the commit's test part, the part taken back, or the
+    bug); gold_sha256: of the solution; both over the patch's bytes. pass_to_pass: how many, held by measurement.names_sha256
+    over their names. changed_lines: of the solution. time: of the commit, in seconds.
     """
 
     task_id: str
-    source: Literal["commit", "bug"]
+    source: Literal["commit", "part", "bug"]
     type: TaskType
     repository: str
     base: str
     commit: str
     time: int
+    part: str | None = None
     bug: Bug | None = None
     tests: tuple[str, ...]
     gold_sha256: str
@@ -66,10 +71,12 @@ def shard_name(repository: str) -> str:
     return "+".join(parts)
 
 
-def environment_row(repository: str, commit: str, interpreter: Interpreter) -> EnvironmentRow:
+def environment_row(
+    repository: str, commit: str, interpreter: Interpreter, releases: Iterable[Release] = ()
+) -> EnvironmentRow:
     return EnvironmentRow(
         repository=repository, commit=commit, python=interpreter.version,
-        requirements=interpreter.requirements, options=interpreter.options,
+        requirements=interpreter.requirements, options=interpreter.options, releases=tuple(releases),
     )  # fmt: skip
 
 

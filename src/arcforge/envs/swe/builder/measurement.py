@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from arcforge.core.messages import Value
-from arcforge.envs.swe.builder.pytest_log import SuiteRun
 from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.logs.reading import Outcome
 
 REPEATS = 2
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of a suite. failed: tests that failed or broke. broken: files that could not be collected."""
+
+    passed: frozenset[str]
+    failed: frozenset[str]
+    broken: frozenset[str]
+
+    @classmethod
+    def of(cls, outcomes: Mapping[str, Outcome]) -> SuiteRun:
+        wrong = frozenset(name for name, outcome in outcomes.items() if outcome in ("failed", "error"))
+        failed = frozenset(name for name in wrong if "::" in name)
+        passed = frozenset(name for name, outcome in outcomes.items() if outcome == "passed")
+        return cls(passed, failed, wrong - failed)
+
+    def fails(self, name: str) -> bool:
+        """Whether a test is known not to pass: it failed, or its file could not be collected."""
+        return name in self.failed or name.split("::")[0] in self.broken
 
 
 class Measured(Value):
@@ -25,7 +46,10 @@ def measure(gold: Callable[[], SuiteRun], before: Callable[[], SuiteRun]) -> Mea
 
     The first runs decide whether the rest is worth its time.
     """
-    golds, befores = [gold()], [before()]
+    befores = [before()]
+    if not befores[0].failed and not befores[0].broken:
+        raise Rejected("no_fail_to_pass", "no test fails before")
+    golds = [gold()]
     compare(golds, befores)
     for _ in range(REPEATS - 1):
         golds.append(gold())

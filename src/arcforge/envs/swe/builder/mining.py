@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.manifest import TaskRow
-from arcforge.envs.swe.builder.measurement import REPEATS, Measured, measure, names_sha256
-from arcforge.envs.swe.builder.patches import changed_lines, is_test_file, sha256, side, take_apart, touched
-from arcforge.envs.swe.builder.pytest_log import SuiteRun
+from arcforge.envs.swe.builder.measurement import Measured, SuiteRun, measure, names_sha256
+from arcforge.envs.swe.builder.patches import changed_lines, sha256, take_apart, tests_of, touched
 from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.source_text import same_code
 from arcforge.envs.swe.builder.statements import from_message, task_type
 from arcforge.envs.swe.builder.suite import Suite
 
 MOST_SOURCE_FILES = 10
 MOST_TEST_FILES = 8
 MOST_LINES = 500  # changed by the solution
-LARGEST_FAILING_SHARE = 0.5  # of a bug's tests: more is no bug but a wreck
+MOST_PARTS = 12  # of one commit
+PART_TEST_FILES = 4
+LARGEST_FAILING_SHARE = 0.5  # of a part's or bug's tests: more is no bug but a wreck
 # A bug that makes its tests loop is noticed by how long the unharmed tree takes.
 SLOWER, SPARE_SECONDS = 4, 10
 
@@ -49,8 +55,7 @@ def sift(commits: Sequence[Commit]) -> tuple[list[Commit], Counter[str]]:
 
 def _unfit(commit: Commit) -> str:
     """Why a commit is no candidate, from its message and the paths it changes; empty if it is one."""
-    paths = touched(commit)
-    tests = [c.path for c in commit.changes if c.status != "D" and side(c.path) == "test" and is_test_file(c.path)]
+    paths, tests = touched(commit), tests_of(commit)
     if not any(path.endswith(".py") for path in paths["source"]):
         return "no_source"
     if not tests:
@@ -58,6 +63,23 @@ def _unfit(commit: Commit) -> str:
     if len(paths["source"]) > MOST_SOURCE_FILES or len(tests) > MOST_TEST_FILES:
         return "too_many_files"
     return "" if from_message(commit.message) else "message"
+
+
+def parts(commit: Commit) -> list[str]:
+    """Source files of a commit that is no candidate as a whole (a release, say), each of which may be one by itself: changed, with
+    tests changed beside it."""
+    if _unfit(commit) not in ("too_many_files", "message"):
+        return []
+    tests = " ".join(PurePosixPath(path).stem for path in tests_of(commit))
+    modified = {change.path for change in commit.changes if change.status == "M" and change.path.endswith(".py")}
+    found = [path for path in touched(commit)["source"] if path in modified]
+    return sorted(found, key=lambda path: (_module(path) not in tests, path))[:MOST_PARTS]
+
+
+def _module(path: str) -> str:
+    """The name that tests know a source file by."""
+    place = PurePosixPath(path)
+    return place.parent.name if place.stem == "__init__" else place.stem.strip("_")
 
 
 def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
@@ -69,10 +91,11 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
     lines = changed_lines(pair.gold)
     if lines > MOST_LINES:
         raise Rejected("too_many_lines", f"{lines}")
-    measured = measure(
-        gold=lambda: suite.run(commit.parent, [pair.test, pair.gold], pair.tests),
-        before=lambda: suite.run(commit.parent, [pair.test], pair.tests),
-    )
+    with suite.tree(commit.parent) as tree:
+        measured = measure(
+            gold=lambda: suite.run(tree, [pair.test, pair.gold], pair.tests),
+            before=lambda: suite.run(tree, [pair.test], pair.tests),
+        )
     row = TaskRow(
         task_id=f"{repository}/commit/{commit.sha[:12]}", source="commit", type=task_type(commit.message),
         repository=repository, base=commit.parent, commit=commit.sha, time=commit.time, tests=pair.tests,
@@ -81,43 +104,52 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
     return Task(row, measured)
 
 
-@dataclass(frozen=True)
-class Gold:
-    """Runs of the unharmed tree, and the longest of them in seconds."""
-
-    runs: list[SuiteRun]
-    seconds: float
-
-
 @dataclass
 class GoldRuns:
-    """Gold, shared by all bugs that use the same test files."""
+    """Runs of a commit as it is, shared by all bugs or parts that use the same test files; its tree is there from the first use until
+    every one of `users` has left, or close()."""
 
     suite: Suite
     commit: str
-    _known: dict[tuple[str, ...], Gold | Rejected] = field(default_factory=dict)
+    users: int = 1
+    _known: dict[tuple[tuple[str, ...], int], tuple[SuiteRun, float] | Rejected] = field(default_factory=dict)
     _locks: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _opened: ExitStack = field(default_factory=ExitStack)
+    _tree: Path | None = None
 
-    def of(self, tests: tuple[str, ...]) -> Gold:
-        """REPEATS runs, made once; that they are rejected is remembered too."""
+    @property
+    def tree(self) -> Path:
+        with self._lock:
+            if self._tree is None:
+                self._tree = self._opened.enter_context(self.suite.tree(self.commit))
+            return self._tree
+
+    def leave(self) -> None:
+        with self._lock:
+            self.users -= 1
+            if self.users == 0:
+                self._opened.close()
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def of(self, tests: tuple[str, ...], repeat: int) -> tuple[SuiteRun, float]:
+        """The repeat-th run of these test files and its seconds, made when first asked for; that it is rejected is remembered too."""
         with self._locks.setdefault(tests, threading.Lock()):
-            if tests not in self._known:
-                self._known[tests] = self._run(tests)
-        found = self._known[tests]
+            if (tests, repeat) not in self._known:
+                self._known[tests, repeat] = self._run(tests)
+        found = self._known[tests, repeat]
         if isinstance(found, Rejected):
             raise found
         return found
 
-    def _run(self, tests: tuple[str, ...]) -> Gold | Rejected:
-        runs, longest = [], 0.0
+    def _run(self, tests: tuple[str, ...]) -> tuple[SuiteRun, float] | Rejected:
+        started = time.monotonic()
         try:
-            for _ in range(REPEATS):
-                started = time.monotonic()
-                runs.append(self.suite.run(self.commit, (), tests))
-                longest = max(longest, time.monotonic() - started)
+            return self.suite.run(self.tree, (), tests), time.monotonic() - started
         except Rejected as error:
             return error
-        return Gold(runs, longest)
 
 
 def measure_bug(
@@ -126,19 +158,65 @@ def measure_bug(
     """`base`: commit and its time. Rejected when no test notices the bug, or more than half of them do."""
     commit, made = base
     broken, mended = bug_patches(suite.clone, commit, bug)
-    gold = golds.of(tests)
-    runs = iter(gold.runs)
-    patient = replace(suite, seconds=min(suite.seconds, SPARE_SECONDS + SLOWER * gold.seconds))
-    measured = measure(gold=lambda: next(runs), before=lambda: patient.run(commit, [broken], tests))
-    failing, passing = len(measured.fail_to_pass), len(measured.pass_to_pass)
-    if failing > LARGEST_FAILING_SHARE * (failing + passing):
-        raise Rejected("too_destructive", f"{failing} of {failing + passing}")
+    _, seconds = golds.of(tests, 0)
+    patient = replace(suite, seconds=min(suite.seconds, SPARE_SECONDS + SLOWER * seconds))
+    measured = _measure_broken(patient, broken, tests, golds)
     row = TaskRow(
         task_id=f"{repository}/bug/{bug_name(commit, bug)}", source="bug", type="bug fix", repository=repository,
         base=commit, commit=commit, time=made, bug=bug, tests=tests, gold_sha256=sha256(mended),
         before_sha256=sha256(broken), changed_lines=changed_lines(mended), **_lists(measured),
     )  # fmt: skip
     return Task(row, measured)
+
+
+def measure_part(suite: Suite, repository: str, commit: Commit, path: str, golds: GoldRuns) -> Task:
+    """What a commit does to one source file, taken back; the rest of it stays. Rejected as a bug is, and when it is too large."""
+    tests = part_tests(golds.tree, commit, path)
+    broken, mended = part_patches(suite.clone, commit, path)
+    if (lines := changed_lines(mended)) > MOST_LINES:
+        raise Rejected("too_many_lines", f"{lines}")
+    if same_code(*(suite.clone.text(sha, path) for sha in (commit.parent, commit.sha))):
+        raise Rejected("no_code", "only documentation, annotations and the version change")
+    measured = _measure_broken(suite, broken, tests, golds)
+    row = TaskRow(
+        task_id=f"{repository}/part/{part_name(commit.sha, path)}", source="part", type="other", repository=repository,
+        base=commit.sha, commit=commit.sha, time=commit.time, part=path, tests=tests, gold_sha256=sha256(mended),
+        before_sha256=sha256(broken), changed_lines=lines, **_lists(measured),
+    )  # fmt: skip
+    return Task(row, measured)
+
+
+def part_patches(clone: Clone, commit: Commit, path: str) -> tuple[bytes, bytes]:
+    """(the patch that takes a file's change back, the patch that makes it)."""
+    return clone.patch(commit.sha, commit.parent, [path]), clone.patch(commit.parent, commit.sha, [path])
+
+
+def part_tests(tree: Path, commit: Commit, path: str) -> tuple[str, ...]:
+    """The changed test files that speak most of a source file, by name and by text."""
+    name = _module(path)
+    word = re.compile(rf"\b_*{re.escape(name)}\b")
+
+    def rank(test: str) -> tuple[bool, int, str]:
+        text = (tree / test).read_text("utf-8", errors="replace")
+        return name not in PurePosixPath(test).stem, -len(word.findall(text)), test
+
+    return tuple(sorted(sorted(tests_of(commit), key=rank)[:PART_TEST_FILES]))
+
+
+def part_name(commit: str, path: str) -> str:
+    return hashlib.sha256(f"{commit}\n{path}".encode()).hexdigest()[:12]
+
+
+def _measure_broken(suite: Suite, broken: bytes, tests: tuple[str, ...], golds: GoldRuns) -> Measured:
+    repeats = itertools.count()
+    measured = measure(
+        gold=lambda: golds.of(tests, next(repeats))[0],
+        before=lambda: suite.run(golds.tree, [broken], tests),
+    )
+    failing, passing = len(measured.fail_to_pass), len(measured.pass_to_pass)
+    if failing > LARGEST_FAILING_SHARE * (failing + passing):
+        raise Rejected("too_destructive", f"{failing} of {failing + passing}")
+    return measured
 
 
 def bug_name(commit: str, bug: Bug) -> str:
@@ -149,6 +227,8 @@ def patches(clone: Clone, row: TaskRow) -> tuple[bytes, bytes]:
     """(before, gold) of a row, made again from a clone. Rejected("patch_changed") when they are not the published ones."""
     if row.bug is not None:
         before, gold = bug_patches(clone, row.base, row.bug)
+    elif row.part is not None:
+        before, gold = part_patches(clone, find_commit(clone, row.commit), row.part)
     else:
         pair = take_apart(clone, find_commit(clone, row.commit))
         before, gold = pair.test, pair.gold

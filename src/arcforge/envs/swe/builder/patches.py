@@ -18,6 +18,8 @@ OTHER_FOLDERS = frozenset(
 )
 OTHER_SUFFIXES = frozenset({".md", ".rst", ".txt", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".lock", ".in"})
 OTHER_NAMES = frozenset({"setup.py", "noxfile.py", "conf.py", "LICENSE", "Makefile", "CHANGES", "CHANGELOG", "AUTHORS"})
+_NOTES = re.compile(r"(changes|changelog|history|news|release[-_]?notes)(\.(md|rst|txt))?", re.I)
+MOST_NOTES = 60  # lines
 _TEST_FILE = re.compile(r"test_[^/]*\.py|[^/]*_test\.py|tests?\.py")
 
 
@@ -59,16 +61,27 @@ def touched(commit: Commit) -> dict[Side, list[str]]:
     return found
 
 
+def tests_of(commit: Commit) -> list[str]:
+    """Test files that a commit adds or changes."""
+    return [c.path for c in commit.changes if c.status != "D" and side(c.path) == "test" and is_test_file(c.path)]
+
+
 def take_apart(clone: Clone, commit: Commit) -> Pair:
     """The commit's source patch and test patch, and the test files to run (those that still exist after it)."""
     paths = touched(commit)
-    tests = [c.path for c in commit.changes if c.status != "D" and side(c.path) == "test" and is_test_file(c.path)]
     return Pair(
         gold=clone.patch(commit.parent, commit.sha, paths["source"]),
         test=clone.patch(commit.parent, commit.sha, paths["test"]),
-        tests=tuple(sorted(tests)),
+        tests=tuple(sorted(tests_of(commit))),
         source_paths=tuple(sorted(paths["source"])),
     )
+
+
+def release_notes(clone: Clone, commit: Commit) -> str:
+    """What a commit adds to the project's list of changes; empty when it has none."""
+    paths = [c.path for c in commit.changes if c.status != "D" and _NOTES.fullmatch(PurePosixPath(c.path).name)]
+    lines = [line for path in paths for line in added_lines(clone.patch(commit.parent, commit.sha, [path]))]
+    return "\n".join(lines[:MOST_NOTES]).strip()
 
 
 def added_lines(patch: bytes) -> list[str]:

@@ -16,9 +16,9 @@ from arcforge.envs.swe.builder.interpreter import Interpreter, install
 from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow
 from arcforge.envs.swe.builder.measurement import Measured, measure, names_sha256
 from arcforge.envs.swe.builder.mining import find_commit, patches
-from arcforge.envs.swe.builder.patches import touched
+from arcforge.envs.swe.builder.patches import release_notes, touched
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.statements import bug_statement, commit_statement, required_names
+from arcforge.envs.swe.builder.statements import broken_statement, commit_statement, required_names
 from arcforge.envs.swe.builder.suite import Suite
 
 AGREES = "agrees"
@@ -27,7 +27,7 @@ AGREES = "agrees"
 @dataclass(frozen=True)
 class Built:
     """An environment on disk. directory: what an agent gets, a repository of one commit. hidden: patch with the tests that
-    grade it (empty for a bug, whose tests are in the tree); gold: the solution. Neither may be shown to the agent.
+    grade it (empty for a part or a bug, whose tests are in the tree); gold: the solution. Neither may be shown to the agent.
     """
 
     row: TaskRow
@@ -58,11 +58,12 @@ def build(row: TaskRow, clone: Clone, directory: Path) -> Built:
         raise UserError(f"{directory}: not empty; name a new folder for the environment")
     before, gold = patches(clone, row)
     clone.export(row.base, directory)
-    if row.bug is not None:
-        apply(directory, before)
-        hidden, statement = b"", bug_statement(directory, row.fail_to_pass)
-    else:
+    if row.source == "commit":
         hidden, statement = before, _statement(clone, row, before, gold)
+    else:
+        apply(directory, before)
+        notes = release_notes(clone, find_commit(clone, row.commit)) if row.source == "part" else ""
+        hidden, statement = b"", broken_statement(directory, row.fail_to_pass, notes)
     commit_everything(directory, "base")
     return Built(row, directory, statement, hidden, gold)
 
@@ -77,10 +78,11 @@ def _statement(clone: Clone, row: TaskRow, before: bytes, gold: bytes) -> str:
 def validate(row: TaskRow, suite: Suite) -> Measured:
     """Measure a row again, both states twice. Rejected("differs") when its tests are not the published ones."""
     before, gold = patches(suite.clone, row)
-    measured = measure(
-        gold=lambda: suite.run(row.base, [before, gold], row.tests),
-        before=lambda: suite.run(row.base, [before], row.tests),
-    )
+    with suite.tree(row.base) as tree:
+        measured = measure(
+            gold=lambda: suite.run(tree, [before, gold], row.tests),
+            before=lambda: suite.run(tree, [before], row.tests),
+        )
     if measured.fail_to_pass != row.fail_to_pass:
         raise Rejected("differs", f"{row.task_id}: other tests fail before and pass after")
     if names_sha256(measured.pass_to_pass) != row.pass_to_pass_sha256:

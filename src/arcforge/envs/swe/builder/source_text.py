@@ -87,3 +87,30 @@ def _walk(node: ast.AST, parents: tuple[ast.AST, ...], function: Function | None
             if inner is not None:
                 yield Place(child, (*parents, node), inner)
             yield from _walk(child, (*parents, node), inner)
+
+
+def same_code(one: str, other: str) -> bool:
+    """Whether two sources differ in documentation, annotations, layout and version numbers at most. False for what is no Python."""
+    try:
+        return ast.dump(_bare(ast.parse(one))) == ast.dump(_bare(ast.parse(other)))
+    except (SyntaxError, ValueError):
+        return False
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | Function):
+            node.body = [part for part in node.body if not _said_only(part)]
+        if isinstance(node, Function):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return tree
+
+
+def _said_only(statement: ast.stmt) -> bool:
+    """A string or a number that stands alone, or `__version__ = ...` and its like."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    names = [target.id for target in getattr(statement, "targets", []) if isinstance(target, ast.Name)]
+    return bool(names) and all(name.strip("_").startswith(("version", "VERSION")) for name in names)

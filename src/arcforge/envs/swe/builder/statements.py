@@ -74,13 +74,17 @@ def commit_statement(message: str, names: Sequence[str]) -> str:
     return f"{from_message(message)}{wanted}\n"
 
 
-def bug_statement(root: Path, fail_to_pass: Sequence[str]) -> str:
-    """The text of a task with an injected bug: what some of the failing tests want. `root` holds the test files."""
+def broken_statement(root: Path, fail_to_pass: Sequence[str], notes: str = "") -> str:
+    """The text of a task whose tests are in the tree: what some of the failing ones want, and for a part of a release what the
+    project says of it. `root` holds the test files."""
     shown = [_wanted(root, name) for name in _spread(fail_to_pass)]
     count = len(fail_to_pass)
-    head = "A test that passed before fails now." if count == 1 else f"{count} tests that passed before fail now."
-    return f"{head} This no longer holds:\n\n" + "".join(f"- {text}\n" for text in shown) + (
-        "\nFind the cause in the source and mend it. The tests are right.\n"
+    kind = "that should pass" if notes else "that passed before"
+    head = f"A test {kind} fails now." if count == 1 else f"{count} tests {kind} fail now."
+    told = "This should hold:" if notes else "This no longer holds:"
+    said = f"\nOne file lacks its part of this release, of which the project says:\n\n{notes}\n" if notes else ""
+    return f"{head} {told}\n\n" + "".join(f"- {text}\n" for text in shown) + (
+        f"{said}\nFind the cause in the source and mend it. The tests are right.\n"
     )  # fmt: skip
 
 

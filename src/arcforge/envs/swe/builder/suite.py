@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from arcforge.core.errors import VerifierError
 from arcforge.core.protocols import ExecResult
-from arcforge.envs.swe.builder.clone import Clone, apply
+from arcforge.envs.swe.builder.checkouts import Checkout, Checkouts
+from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.detection import import_roots
 from arcforge.envs.swe.builder.interpreter import Interpreter
-from arcforge.envs.swe.builder.pytest_log import SuiteRun, parse
+from arcforge.envs.swe.builder.measurement import SuiteRun
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.running import Runner
+from arcforge.envs.swe.logs.parse import parse
+from arcforge.envs.swe.logs.reading import SuiteDidNotRun
 
 # The project's own options are dropped (they start other plugins, change the report or stop early), but for those that
 # detection keeps. A file that cannot be collected must not stop the others.
 PYTEST = (
-    "-m", "pytest", "-rA", "--tb=no", "--color=no", "--continue-on-collection-errors", "-p", "no:cacheprovider",
+    "-m", "pytest", "-v", "-rA", "--tb=no", "--color=no", "--continue-on-collection-errors", "-p", "no:cacheprovider",
     "-p", "no:randomly", "-p", "no:sugar", "-o", "addopts=", "-o", "log_cli=false",
 )  # fmt: skip
-PROBE = "arcforge_function_probe"
+PROBE, PLUGIN = "arcforge_function_probe", ".arcforge-probe"
+_ALL_PASSED, _SOME_FAILED = 0, 1  # pytest's exit codes
 Entered = dict[str, list[tuple[str, int]]]
 """Test -> functions it enters, as (path, first line)."""
 
@@ -35,71 +38,73 @@ class Suite:
 
     clone: Clone
     interpreter: Interpreter
-    runner: Runner
+    checkouts: Checkouts
     seconds: float = 120.0
 
-    def run(self, commit: str, patches: Sequence[bytes], tests: Sequence[str]) -> SuiteRun:
-        """Run test files on `commit` with `patches` applied in order. Rejected when it did not run as it should."""
-        with self.checkout(commit, patches) as root:
-            return self.run_in(root, tests)
-
-    def run_in(self, root: Path, tests: Sequence[str]) -> SuiteRun:
-        """The same in a directory that stands already; the tests may write into it."""
-        return self._read(self._execute(root, tests))
-
-    def entered(self, commit: str, tests: Sequence[str]) -> tuple[SuiteRun, Entered]:
-        """One run that also tells which functions every test enters."""
-        with self.checkout(commit, ()) as root:
-            plugin = root / ".arcforge-probe"
-            plugin.mkdir()
-            shutil.copyfile(Path(__file__).with_name("function_probe.py"), plugin / f"{PROBE}.py")
-            run = self._read(self._execute(root, tests, probed=True))
-            try:
-                found = json.loads((plugin / "entered.json").read_text())
-            except (OSError, ValueError):
-                raise Rejected("suite_did_not_run", "the probe reported nothing") from None
-        return run, {test: [(path, line) for path, line in places] for test, places in found.items()}
-
     @contextmanager
-    def checkout(self, commit: str, patches: Sequence[bytes]) -> Iterator[Path]:
-        """A fresh directory with the commit's tree, patches and generated version files; gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="arcforge-swe-", ignore_cleanup_errors=True) as scratch:
-            root = Path(scratch) / "checkout"
+    def tree(self, commit: str) -> Iterator[Path]:
+        """A folder with the commit's files, for any number of runs; gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="arcforge-tree-", ignore_cleanup_errors=True) as scratch:
+            root = Path(scratch) / "tree"
             root.mkdir()
             self.clone.export(commit, root)
-            for patch in patches:
-                apply(root, patch)
-            self.complete(root)
             yield root
 
-    def complete(self, root: Path) -> None:
+    def run(self, tree: Path, patches: Sequence[bytes], tests: Sequence[str]) -> SuiteRun:
+        """Run test files on a copy of `tree` with `patches` applied in order. Rejected when it did not run as it should."""
+        with self._open(tree) as checkout:
+            for patch in patches:
+                checkout.apply(patch)
+            self._complete(checkout, tree)
+            return self._read(self._execute(checkout, tree, tests))
+
+    def entered(self, tree: Path, tests: Sequence[str]) -> tuple[SuiteRun, Entered]:
+        """One run that also tells which functions every test enters."""
+        with self._open(tree) as checkout:
+            self._complete(checkout, tree)
+            checkout.write(f"{PLUGIN}/{PROBE}.py", Path(__file__).with_name("function_probe.py").read_text("utf-8"))
+            run = self._read(self._execute(checkout, tree, tests, probed=True))
+            try:
+                found = json.loads(checkout.read(f"{PLUGIN}/entered.json"))
+            except (OSError, ValueError):
+                raise Rejected("suite_did_not_run", "the probe reported nothing") from None
+        places = [(path, line) for path, line in found["places"]]
+        return run, {test: [places[index] for index in indices] for test, indices in found["tests"].items()}
+
+    def _open(self, tree: Path) -> AbstractContextManager[Checkout]:
+        return self.checkouts.open(tree, self.interpreter.folders)
+
+    def _complete(self, checkout: Checkout, tree: Path) -> None:
         """Write the generated files that the tree lacks and has a folder for."""
         for path, text in self.interpreter.generated:
-            target = root / path
+            target = tree / path
             if target.parent.is_dir() and not target.exists():
-                target.write_text(text, "utf-8")
+                checkout.write(path, text)
 
-    def _execute(self, root: Path, tests: Sequence[str], probed: bool = False) -> ExecResult:
-        inside = self.runner.inside(root)
-        roots = [str(inside / part) for part in import_roots(root)]
+    def _execute(self, checkout: Checkout, tree: Path, tests: Sequence[str], probed: bool = False) -> ExecResult:
+        roots = [f"{checkout.root}/{part}" for part in import_roots(tree)]
         environment = {"PATH": f"{self.interpreter.python.parent}:/usr/local/bin:/usr/bin:/bin"}
         options = list(self.interpreter.options)
         if probed:
-            roots.append(str(inside / ".arcforge-probe"))
+            roots.append(f"{checkout.root}/{PLUGIN}")
             options += ["-p", PROBE]
-            environment["ARCFORGE_PROBE"] = str(inside / ".arcforge-probe" / "entered.json")
+            environment["ARCFORGE_PROBE"] = f"{checkout.root}/{PLUGIN}/entered.json"
         environment["PYTHONPATH"] = ":".join(roots)
         command = [str(self.interpreter.python), *PYTEST, *options, *tests]
-        return self.runner.run(command, root, environment, self.seconds, readable=[self.interpreter.prefix])
+        return checkout.run(command, environment, self.seconds)
 
     def _read(self, result: ExecResult) -> SuiteRun:
         if result.timed_out:
             raise Rejected("timeout", f"{self.seconds:.0f} s")
         if result.truncated:
             raise Rejected("output", "more output than is kept")
+        said = (result.stderr or result.stdout).strip()[-300:]
+        if result.exit_code not in (_ALL_PASSED, _SOME_FAILED):
+            raise Rejected("suite_did_not_run", f"exit code {result.exit_code}: {said}")
         try:
-            return parse(result.stdout, result.exit_code)
-        except Rejected as error:
-            if error.reason != "suite_did_not_run":
-                raise
-            raise Rejected(error.reason, f"{error}: {(result.stderr or result.stdout).strip()[-300:]}") from None
+            outcomes = parse("pytest", result.stdout, result.exit_code)
+        except SuiteDidNotRun as error:
+            raise Rejected("suite_did_not_run", f"{error}: {said}") from None
+        except VerifierError as error:
+            raise Rejected("log", str(error)) from None
+        return SuiteRun.of(outcomes)

@@ -34,6 +34,10 @@ class Reading:
             self.results.append((test, outcome))
 
 
+class SuiteDidNotRun(VerifierError):
+    """The log has no end of a suite, or no test."""
+
+
 @dataclass(frozen=True)
 class SuiteReport:
     """tests: outcome by test id; a test that ran more than once has its worst. summary: the evidence that the suite ran."""
@@ -43,13 +47,13 @@ class SuiteReport:
 
 
 def settle(reading: Reading, exit_code: int | None) -> SuiteReport:
-    """The report, or VerifierError: no summary, no test, counts that differ, an exit code that says otherwise."""
+    """The report, or VerifierError: no summary or no test (SuiteDidNotRun), counts that differ, an exit code that says otherwise."""
     if not reading.summary:
-        raise VerifierError("no summary in the log: the suite did not run to its end")
+        raise SuiteDidNotRun("no summary in the log: the suite did not run to its end")
     _agree(reading)
     tests = merge([*reading.results, *reading.beside])
     if not tests:
-        raise VerifierError(f"no test in the log, its summary is {reading.summary!r}")
+        raise SuiteDidNotRun(f"no test in the log, its summary is {reading.summary!r}")
     broken = sum(outcome in ("failed", "error") for outcome in tests.values())
     if exit_code == 0 and broken:
         raise VerifierError(f"{broken} tests are broken and the exit code is 0")

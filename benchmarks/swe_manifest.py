@@ -1,0 +1,157 @@
+"""A manifest of measured software environments from many projects' releases, and whether a sample of it still measures the same.
+
+    python benchmarks/swe_manifest.py build --projects environments/swe/projects.txt --work runs/swe --minutes 60
+    python benchmarks/swe_manifest.py table --work runs/swe --out yields.json
+    python benchmarks/swe_manifest.py validate --manifest environments/swe --sample 200 --work runs/swe-again --out agreement.json
+
+`build` takes the projects in order, goes on where it ended, and leaves the shards in WORK/manifest. `validate` draws rows of all
+shards alike, assembles their projects anew and measures every row twice in both states.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from arcforge.core.errors import UserError
+from arcforge.core.runs import atomic_write, read_jsonl
+from arcforge.envs.swe.builder.checkouts import best_checkouts
+from arcforge.envs.swe.builder.clone import Clone
+from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
+from arcforge.envs.swe.builder.rebuild import AGREES, restore, validate_rows
+from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.releases import PREFIX, assemble, releases
+from arcforge.envs.swe.builder.suite import Suite
+from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes, table
+
+PYTHON = ".".join(map(str, sys.version_info[:2]))
+ACCOUNT = "account.json"
+
+
+def build(arguments: argparse.Namespace) -> None:
+    ends = time.monotonic() + 60 * arguments.minutes
+    names = [line.split("#")[0].strip() for line in arguments.projects.read_text().splitlines()]
+    for name in filter(None, names):
+        left = ends - time.monotonic()
+        if left < 30:
+            break
+        place = arguments.work / shard_name(PREFIX + name)
+        if (place / ACCOUNT).exists():
+            continue
+        budget = min(left, 60 * arguments.project_minutes)
+        try:
+            found = releases(name, arguments.releases, PYTHON)
+            clone = assemble(name, found, place / "releases")
+            account = build_repository(
+                clone, PREFIX + name, arguments.work,
+                BuildSettings(
+                    bugs=arguments.bugs, workers=arguments.workers, seconds=arguments.seconds,
+                    suite_seconds=arguments.suite_seconds, budget=budget,
+                ),
+                releases=found,
+            )  # fmt: skip
+        except UserError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
+        print(f"{table([account])}\n{account.per_hour:.0f} an hour, installed in {account.install_seconds:.0f} s\n")
+        if account.seconds < left:  # else the clock ended it, not its own budget or its last candidate
+            atomic_write(place / ACCOUNT, account.model_dump_json(indent=1) + "\n")
+            shutil.rmtree(place / "venv", ignore_errors=True)
+
+
+def tabulate(arguments: argparse.Namespace) -> None:
+    """The account over all projects, from the ledgers."""
+    accounts, total = [], Counter[str]()
+    for ledger in sorted(arguments.work.glob("*/results.jsonl")):
+        rows = list({row["candidate"]: row for row in read_jsonl(ledger)}.values())
+        name = ledger.parent.name.replace("+", "/", 1)
+        seconds = sum(row.get("seconds", 0.0) for row in rows)
+        accounts.append(
+            Yield(
+                repository=name, outcomes=count_outcomes(rows), sifted={}, measured=len(rows),
+                valid=sum(row["outcome"] == VALID for row in rows), install_seconds=0.0, seconds=seconds,
+            )
+        )  # fmt: skip
+        total.update(f"{row['source']} {row['outcome']}" for row in rows)
+    print(table(accounts))
+    rows = {"outcomes": dict(total.most_common()), "projects": [account.model_dump() for account in accounts]}
+    atomic_write(arguments.out, json.dumps(rows, indent=1) + "\n")
+
+
+def validate(arguments: argparse.Namespace) -> None:
+    shards = sorted(
+        path.name.removesuffix(".environment.json") for path in arguments.manifest.glob("*.environment.json")
+    )
+    everything = [
+        (name.replace("+", "/", 1), row)
+        for name in shards
+        for row in read_shard(arguments.manifest, name.replace("+", "/", 1))[1]
+    ]
+    drawn = random.Random(arguments.seed).sample(everything, min(arguments.sample, len(everything)))
+    outcomes: Counter[str] = Counter()
+    checkouts = best_checkouts()
+    try:
+        for name in sorted({name for name, _ in drawn}):
+            rows = [row for owner, row in drawn if owner == name]
+            outcomes.update(_again(name, rows, arguments, checkouts))
+            print(f"{name}: {dict(outcomes)}", flush=True)
+    finally:
+        checkouts.close()
+    result = {
+        "rows": len(drawn), "of": len(everything), "agree": outcomes[AGREES], "outcomes": dict(outcomes.most_common()),
+        "sources": Counter(row.source for _, row in drawn), "projects": len({name for name, _ in drawn}),
+    }  # fmt: skip
+    print(json.dumps(result, indent=1))
+    atomic_write(arguments.out, json.dumps(result, indent=1) + "\n")
+
+
+def _again(name: str, rows: list[TaskRow], arguments: argparse.Namespace, checkouts) -> dict[str, int]:
+    environment, _ = read_shard(arguments.manifest, name)
+    place = arguments.work / shard_name(name)
+    clone = Clone(assemble(name.removeprefix(PREFIX), environment.releases, place / "releases"))
+    try:
+        interpreter = restore(environment, clone, place / "venv")
+    except Rejected as error:
+        return {error.reason: len(rows)}
+    agreement = validate_rows(rows, Suite(clone, interpreter, checkouts, arguments.seconds), arguments.workers)
+    shutil.rmtree(place / "venv")
+    return agreement.outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    verb = verbs.add_parser("build")
+    verb.add_argument("--projects", type=Path, required=True, help="one project of the package index a line")
+    verb.add_argument("--minutes", type=float, default=60.0)
+    verb.add_argument("--project-minutes", type=float, default=12.0)
+    verb.add_argument("--releases", type=int, default=40)
+    verb.add_argument("--bugs", type=int, default=300)
+    verb.add_argument("--suite-seconds", type=float, default=300.0, help="for the one run of a whole suite")
+    verb.set_defaults(call=build)
+    verb = verbs.add_parser("table")
+    verb.set_defaults(call=tabulate)
+    verb = verbs.add_parser("validate")
+    verb.add_argument("--manifest", type=Path, required=True)
+    verb.add_argument("--sample", type=int, default=200)
+    verb.add_argument("--seed", type=int, default=0)
+    verb.set_defaults(call=validate)
+    for name, verb in verbs.choices.items():
+        verb.add_argument("--work", type=Path, required=True)
+        verb.add_argument("--workers", type=int, default=2)
+        verb.add_argument("--seconds", type=float, default=60.0, help="for one run of chosen test files")
+        if name != "build":
+            verb.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.call(arguments)
+
+
+if __name__ == "__main__":
+    main()

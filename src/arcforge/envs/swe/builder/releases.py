@@ -60,6 +60,7 @@ def assemble(project: str, wanted: Sequence[Release], folder: Path, index: str =
 
     UserError: an archive cannot be had, is not the one that is wanted or cannot be read.
     """
+    folder = folder.resolve()
     done = folder / "releases.json"
     listed = json.dumps([release.model_dump() for release in wanted], indent=1) + "\n"
     if done.exists() and done.read_text() == listed:

@@ -59,6 +59,7 @@ def install(
     With `requirements` (exact versions, as a manifest holds them) nothing is resolved anew. `pip`: more options for pip
     install. Runs the project's build code: trusted repositories only. Rejected("install") when pip does not manage.
     """
+    folder = folder.resolve()  # pip runs elsewhere
     done = folder / "interpreter.json"
     if done.exists():
         return _read(done)

@@ -1,0 +1,142 @@
+"""Releases of a package index as a repository: a real index on loopback, real archives."""
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from small_repository import CHEAPEST, DISCOUNT, PRICES, TEST_DISCOUNT, TEST_PRICES, this_interpreter
+
+from arcforge.core.errors import UserError
+from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
+from arcforge.envs.swe.builder.clone import Clone
+from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.manifest import read_shard
+from arcforge.envs.swe.builder.rebuild import build, validate_rows
+from arcforge.envs.swe.builder.releases import assemble, releases
+from arcforge.envs.swe.builder.source_text import same_code
+from arcforge.envs.swe.builder.suite import Suite
+
+FIXED = PRICES.replace("[: count - 1]", "[:count]")
+FIRST = {"shop/__init__.py": "", "shop/prices.py": PRICES, "tests/test_prices.py": TEST_PRICES, "CHANGES.md": "# 1.0\n"}
+SECOND = FIRST | {
+    "shop/prices.py": FIXED + DISCOUNT,
+    "shop/__init__.py": '__version__ = "1.1"\n',
+    "tests/test_prices.py": TEST_PRICES + CHEAPEST + TEST_DISCOUNT,
+    "CHANGES.md": "# 1.1\n- cheapest() no longer forgets one\n# 1.0\n",
+}
+NEWER = {"shop/prices.py": "x = 1\n"}
+
+
+def archive(root, files):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for path, text in {**files, "PKG-INFO": f"Name: {root}", "shop.egg-info/SOURCES.txt": "x"}.items():
+            entry = tarfile.TarInfo(f"{root}/{path}")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return raw.getvalue()
+
+
+@pytest.fixture
+def index(tmp_path):
+    """A package index with two releases of a shop and four archives that are none; (address, its folder)."""
+    place = tmp_path / "index"
+    (place / "simple/the-shop").mkdir(parents=True)
+    rows = []
+    for number, (name, files, more) in enumerate(
+        [
+            ("the_shop-1.10.tar.gz", NEWER, {"requires-python": ">=3.99"}),
+            ("the_shop-1.1.tar.gz", SECOND, {"requires-python": ">=3.8"}),
+            ("the_shop-1.0.tar.gz", FIRST, {}),
+            ("the_shop-2.0rc1.tar.gz", NEWER, {}),
+            ("the_shop-0.9.tar.gz", NEWER, {"yanked": "broken"}),
+            ("the_shop-1.2-py3-none-any.whl", NEWER, {}),
+        ]
+    ):
+        raw = archive(name.removesuffix(".tar.gz"), files)
+        (place / name).write_bytes(raw)
+        row = {"filename": name, "url": "", "hashes": {"sha256": hashlib.sha256(raw).hexdigest()}, "size": len(raw)}
+        rows.append(row | {"upload-time": f"2020-01-0{number + 1}T00:00:00.5Z"} | more)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(place)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    for row in rows:
+        row["url"] = f"{address}/{row['filename']}"
+    (place / "simple/the-shop/index.html").write_text(json.dumps({"files": rows}))
+    yield f"{address}/simple", place
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_releases_are_a_history_and_the_same_on_every_machine(index, tmp_path):
+    address, _ = index
+    found = releases("The.Shop", 10, "3.11", address)
+    assert [release.version for release in found] == [
+        "1.0",
+        "1.1",
+    ]  # no wheel, no candidate, not withdrawn, of this Python
+    clone = Clone(assemble("The.Shop", found, tmp_path / "one", address))
+    assert clone.head() == Clone(assemble("The.Shop", found, tmp_path / "two", address)).head()
+    assert clone.paths(clone.head()) == sorted(SECOND) and clone.version(clone.head()) == "1.1"
+    assert [release.version for release in releases("the_shop", 1, "3.11", address)] == ["1.1"]
+
+
+def test_what_the_index_does_not_have_or_has_changed_is_told_in_one_line(index, tmp_path):
+    address, place = index
+    found = releases("the-shop", 10, "3.11", address)
+    with pytest.raises(UserError, match="HTTP 404"):
+        releases("another-shop", 10, "3.11", address)
+    with pytest.raises(UserError, match="not the name of a project"):
+        releases("../etc", 10, "3.11", address)
+    (place / found[0].file).write_bytes(archive("the_shop-1.0", NEWER))
+    with pytest.raises(UserError, match="another archive than was measured"):
+        assemble("the-shop", found, tmp_path / "clone", address)
+    (place / "simple/the-shop/index.html").write_text("<html>")
+    with pytest.raises(UserError, match="PEP 691"):
+        releases("the-shop", 10, "3.11", address)
+
+
+def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
+    address, _ = index
+    found = releases("the-shop", 10, "3.11", address)
+    clone = assemble("the-shop", found, tmp_path / "clone", address)
+    account = build_repository(
+        clone, "pypi/the-shop", tmp_path / "out", BuildSettings(bugs=0, seconds=30), this_interpreter(),
+        ProcessCheckouts(), releases=found,
+    )  # fmt: skip
+    assert account.outcomes == {"part": {"no_code": 1, "valid": 1}} and account.sifted == {"message": 1}
+    environment, (row,) = read_shard(tmp_path / "out/manifest", "pypi/the-shop")
+    assert environment.releases == tuple(found) and (row.source, row.part) == ("part", "shop/prices.py")
+    assert (
+        set(row.fail_to_pass)
+        == {
+            "tests/test_prices.py::test_cheapest[only one]",
+            "tests/test_prices.py::test_cheapest[two of them]",
+            "tests/test_prices.py::test_discount",
+        }
+        and row.pass_to_pass == 3
+    )
+    built = build(row, Clone(clone), tmp_path / "built")
+    assert (built.directory / "shop/prices.py").read_text() == PRICES and not built.hidden
+    assert (built.directory / "shop/__init__.py").read_text() == SECOND["shop/__init__.py"]
+    assert "cheapest() no longer forgets one" in built.statement and "3 tests that should pass" in built.statement
+    again = Suite(
+        Clone(assemble("the-shop", environment.releases, tmp_path / "again", address)),
+        this_interpreter(),
+        ProcessCheckouts(),
+        30,
+    )
+    assert validate_rows([row], again).share == 1
+
+
+def test_documentation_annotations_and_versions_are_no_code():
+    said = '"""Said."""\nVERSION = (1, 2)\ndef f(x: int) -> int:\n    "Why."\n    return x  # so\n'
+    assert same_code(said, "VERSION = (1, 3)\ndef f(x):\n    return x\n")
+    assert not same_code(said, said.replace("return x", "return -x")) and not same_code("def", "def")

@@ -70,12 +70,41 @@ def build(
       arcforge env build --repo click --name pallets/click --manifest built/manifest --out environments
       arcforge env build --name pypi/toolz --out built --commits 30 --workers 2
     """
-    from arcforge.pipeline import environments
+    from arcforge.pipeline import manifests
 
     if manifest is not None:
-        typer.echo(environments.rebuild(repo, name, manifest, out, task))
+        typer.echo(manifests.rebuild(repo, name, manifest, out, task))
     else:
-        typer.echo(environments.build(repo, name, out, commits, bugs, workers, minutes * 60))
+        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60))
+
+
+@app.command()
+def admit(
+    manifest: Annotated[Path, typer.Argument(help="A manifest's folder.")],
+    name: Annotated[str, typer.Option(help="Only of this repository, owner/name.")] = "",
+    sample: Annotated[int, typer.Option(min=0, help="So many, drawn at random; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    in_flight: Annotated[int, typer.Option(min=1, help="Environments at a time.")] = 2,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where trees and interpreters are kept; ~/.cache/arcforge/swe if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A file for every outcome, JSON lines.")] = None,
+) -> None:
+    """Hold environments of a manifest to what they must withstand. Exit code 1: one is not fit.
+
+    The solution must pass twice, an untouched repository fail, and nothing that an agent may try instead score: a forged report,
+    an early exit, edited tests, planted modules, a daemon, the history.
+
+    \b
+    Example:
+      arcforge env admit built/manifest --name pypi/toolz --sample 20
+    """
+    from arcforge.pipeline.manifests import admitted
+
+    text, unfit = admitted(manifest, name, sample, seed, in_flight, cache, out)
+    typer.echo(text)
+    if unfit:
+        raise typer.Exit(1)
 
 
 @app.command()

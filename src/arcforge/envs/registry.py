@@ -2,7 +2,7 @@
 
 `reason` and the like are names; `math:2-4` takes levels 2 to 4 of a generated family; `gsm8k:FILE` is a family over a
 JSONL file, and `gsm8k@test:FILE` one whose rows are all of that split; `+python` after the name adds the python tool, as in
-`math+python:5`; `selected:FILE` holds the tasks that evals.difficulty kept.
+`math+python:5`; `selected:FILE` holds the tasks that evals.difficulty kept; `manifest:FOLDER` the environments of a manifest.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from arcforge.envs.recall.family import RecallFamily
 from arcforge.envs.science.family import ScienceFamily
 from arcforge.envs.selected import SelectedFamily, read_selection
 from arcforge.envs.slides.family import SlidesFamily
+from arcforge.envs.swe.built.family import ManifestFamily
 from arcforge.envs.swe.family import SweFamily
 from arcforge.envs.terminal.family import TerminalFamily
 from arcforge.envs.tool_integrated import SUFFIX, ToolIntegratedFamily
@@ -43,8 +44,8 @@ FAMILIES: dict[str, Callable[[int], Family]] = {
     "slides": SlidesFamily,
     "terminal": TerminalFamily,
 }
-SELECTED = "selected"
-WITH_FILE = (*FORMATS, SELECTED)
+SELECTED, MANIFEST = "selected", "manifest"
+WITH_FILE = (*FORMATS, SELECTED, MANIFEST)
 
 
 def family(name: str, seed: int = 0) -> Family:
@@ -59,7 +60,7 @@ def family(name: str, seed: int = 0) -> Family:
 
 def _with_argument(
     name: str, kind: str, argument: str, seed: int
-) -> LevelledFamily | FileFamily | SelectedFamily | ToolIntegratedFamily:
+) -> LevelledFamily | FileFamily | SelectedFamily | ToolIntegratedFamily | ManifestFamily:
     if kind.endswith(SUFFIX):
         inner = kind.removesuffix(SUFFIX)
         return ToolIntegratedFamily(family(f"{inner}:{argument}" if argument else inner, seed))
@@ -68,6 +69,8 @@ def _with_argument(
     if kind == SELECTED and argument:
         selection = read_selection(Path(argument))
         return SelectedFamily(family(selection.family, selection.seed), selection)
+    if kind == MANIFEST and argument:
+        return ManifestFamily.of(Path(argument), seed)
     format, at, split = kind.partition("@")
     if format in FORMATS and argument and (not at or split in get_args(Split)):
         return FileFamily(format, Path(argument), seed, cast(Split, split) if at else None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
@@ -18,13 +17,6 @@ from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Split
 from arcforge.envs.registry import FAMILIES, WITH_FILE, family
-from arcforge.envs.swe.builder.clone import Clone
-from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
-from arcforge.envs.swe.builder.manifest import read_shard, shard_name
-from arcforge.envs.swe.builder.rebuild import build as build_row
-from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import INDEX, PREFIX, assemble, releases
-from arcforge.envs.swe.builder.yields import table as yield_table
 from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, Admission, admit
 from arcforge.envs.terminal.generate import DIFFICULTIES, generate, in_turn
 from arcforge.envs.terminal.generate import FAMILIES as GENERATORS
@@ -73,55 +65,6 @@ def shown(name: str, index: int, split: str, seed: int) -> str:
         for spec in task.tools
     ]
     return "\n".join(lines)
-
-
-def build(
-    repo: Path | None, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float, index: str = INDEX
-) -> str:
-    """Mine one repository, or without one the releases of pypi/NAME; its yield table."""
-    settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
-    if repo is None:
-        python = ".".join(map(str, sys.version_info[:2]))
-        found = releases(_project(name), commits, python, index)
-        if not found:
-            raise UserError(f"{name}: no release with a source archive for Python {python}")
-        repo = assemble(_project(name), found, out / shard_name(name) / "releases", index)
-        account = build_repository(repo, name, out, settings, releases=found)
-    else:
-        account = build_repository(repo, name, out, settings)
-    rate = f"{account.valid} valid of {account.measured} measured in this call, {account.per_hour:.0f} an hour"
-    return f"{yield_table([account])}\n{rate}\nmanifest: {out / 'manifest'}"
-
-
-def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, index: str = INDEX) -> str:
-    """A folder per environment of a shard: repository/, statement.md, hidden.patch, gold.patch, row.json."""
-    environment, rows = read_shard(manifest, name)
-    wanted = [row for row in rows if not task or row.task_id == task]
-    if not wanted:
-        raise UserError(f"{manifest}: no task {task!r} of {name}")
-    if repo is None:
-        repo = assemble(_project(name), environment.releases, out / "releases", index)
-    clone, failed = Clone(repo), []
-    for row in wanted:
-        folder = out / row.task_id.replace("/", "-")
-        try:
-            built = build_row(row, clone, folder / "repository")
-        except Rejected as error:
-            failed.append(f"{row.task_id}: {error.reason}: {error}")
-            continue
-        atomic_write(folder / "statement.md", built.statement)
-        atomic_write(folder / "hidden.patch", built.hidden)
-        atomic_write(folder / "gold.patch", built.gold)
-        atomic_write(folder / "row.json", json.dumps(row.model_dump(exclude_none=True), indent=1) + "\n")
-    lines = [f"{len(wanted) - len(failed)} of {len(wanted)} environments in {out}", *failed]
-    return "\n".join(lines)
-
-
-def _project(name: str) -> str:
-    """UserError for a repository that is not made of releases."""
-    if not name.startswith(PREFIX):
-        raise UserError(f"{name}: give its clone with --repo, or name a project on the package index as {PREFIX}NAME")
-    return name.removeprefix(PREFIX)
 
 
 def validated(paths: Sequence[Path], oracle_runs: int, in_flight: int) -> tuple[str, int]:

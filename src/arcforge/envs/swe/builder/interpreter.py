@@ -75,7 +75,7 @@ def install(
         name, generated = _project(program, tree)
     found = existing(program, name)
     result = Interpreter(program, found.version, found.requirements, needs.options, generated, commit)
-    _write(done, result)
+    keep(result, folder)
     return result
 
 
@@ -154,13 +154,14 @@ def _run(command: list[str], reason: str, cwd: Path | None = None, environment: 
     return done.stdout
 
 
-def _write(path: Path, interpreter: Interpreter) -> None:
+def keep(interpreter: Interpreter, folder: Path) -> None:
+    """Write down that `interpreter` is the one of `folder`: install takes it from now on."""
     row = {
         "python": str(interpreter.python), "version": interpreter.version, "options": interpreter.options,
         "requirements": interpreter.requirements, "generated": interpreter.generated,
         "commit": interpreter.commit,
     }  # fmt: skip
-    atomic_write(path, json.dumps(row, indent=1) + "\n")
+    atomic_write(folder / "interpreter.json", json.dumps(row, indent=1) + "\n")
 
 
 def _read(path: Path) -> Interpreter:

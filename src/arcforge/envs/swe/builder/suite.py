@@ -82,29 +82,42 @@ class Suite:
                 checkout.write(path, text)
 
     def _execute(self, checkout: Checkout, tree: Path, tests: Sequence[str], probed: bool = False) -> ExecResult:
-        roots = [f"{checkout.root}/{part}" for part in import_roots(tree)]
-        environment = {"PATH": f"{self.interpreter.python.parent}:/usr/local/bin:/usr/bin:/bin"}
-        options = list(self.interpreter.options)
+        command, environment = test_command(self.interpreter, checkout.root, tree, tests)
         if probed:
-            roots.append(f"{checkout.root}/{PLUGIN}")
-            options += ["-p", PROBE]
-            environment["ARCFORGE_PROBE"] = f"{checkout.root}/{PLUGIN}/entered.json"
-        environment["PYTHONPATH"] = ":".join(roots)
-        command = [str(self.interpreter.python), *PYTEST, *options, *tests]
+            plugin = f"{checkout.root}/{PLUGIN}"
+            command += ["-p", PROBE]
+            environment["PYTHONPATH"] += f":{plugin}"
+            environment["ARCFORGE_PROBE"] = f"{plugin}/entered.json"
         return checkout.run(command, environment, self.seconds)
 
     def _read(self, result: ExecResult) -> SuiteRun:
         if result.timed_out:
             raise Rejected("timeout", f"{self.seconds:.0f} s")
-        if result.truncated:
-            raise Rejected("output", "more output than is kept")
-        said = (result.stderr or result.stdout).strip()[-300:]
-        if result.exit_code not in (_ALL_PASSED, _SOME_FAILED):
-            raise Rejected("suite_did_not_run", f"exit code {result.exit_code}: {said}")
-        try:
-            outcomes = parse("pytest", result.stdout, result.exit_code)
-        except SuiteDidNotRun as error:
-            raise Rejected("suite_did_not_run", f"{error}: {said}") from None
-        except VerifierError as error:
-            raise Rejected("log", str(error)) from None
-        return SuiteRun.of(outcomes)
+        return read_run(result)
+
+
+def test_command(
+    interpreter: Interpreter, root: str, tree: Path, tests: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """(argv, environment) of a run of test files where `tree`, or a copy of it, is seen at `root`."""
+    environment = {
+        "PATH": f"{interpreter.python.parent}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": ":".join(f"{root}/{part}" for part in import_roots(tree)),
+    }
+    return [str(interpreter.python), *PYTEST, *interpreter.options, *tests], environment
+
+
+def read_run(result: ExecResult) -> SuiteRun:
+    """Rejected when the suite did not run to its end, or its log contradicts itself."""
+    if result.truncated:
+        raise Rejected("output", "more output than is kept")
+    said = (result.stderr or result.stdout).strip()[-300:]
+    if result.exit_code not in (_ALL_PASSED, _SOME_FAILED):
+        raise Rejected("suite_did_not_run", f"exit code {result.exit_code}: {said}")
+    try:
+        outcomes = parse("pytest", result.stdout, result.exit_code)
+    except SuiteDidNotRun as error:
+        raise Rejected("suite_did_not_run", f"{error}: {said}") from None
+    except VerifierError as error:
+        raise Rejected("log", str(error)) from None
+    return SuiteRun.of(outcomes)

@@ -1,0 +1,136 @@
+"""From a manifest's row to what an episode needs, kept in a cache: the repository's Python, the agent's tree, the graders' tree and the
+names of the tests, measured once on this machine and held against the manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from arcforge.core.errors import TaskError, UserError
+from arcforge.core.runs import atomic_write
+from arcforge.envs.swe.builder.checkouts import Checkouts, best_checkouts
+from arcforge.envs.swe.builder.clone import Clone, apply
+from arcforge.envs.swe.builder.interpreter import Interpreter
+from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow, read_shard, shard_name
+from arcforge.envs.swe.builder.measurement import names_sha256
+from arcforge.envs.swe.builder.mining import patches
+from arcforge.envs.swe.builder.rebuild import build, restore, validate
+from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.releases import INDEX, PREFIX, assemble
+from arcforge.envs.swe.builder.suite import Suite
+
+TEST_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """tree: what an agent gets, a repository of one commit. graded: the same with the task's own tests in it. gold: the solution, a
+    patch to both. pass_to_pass: names of tests. generated: files that the project's build writes."""
+
+    row: TaskRow
+    tree: Path
+    graded: Path
+    statement: str
+    gold: bytes
+    pass_to_pass: tuple[str, ...]
+    interpreter: Interpreter
+
+
+class Places:
+    """Prepares rows of a manifest's folder. Clones are looked for in `clones` as OWNER+NAME; pypi/NAME needs none.
+
+    Everything it makes lies in `cache` (default: ~/.cache/arcforge/swe) and is taken from there the next time.
+    """
+
+    def __init__(
+        self, manifest: Path, cache: Path | None = None, clones: Path | None = None, index: str = INDEX
+    ) -> None:
+        """UserError: no manifest there."""
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self.manifest, self.index = manifest, index
+        self.cache = (cache or base / "arcforge" / "swe").resolve()
+        self.clones = clones or manifest / "clones"
+        self._shards = [
+            read_shard(manifest, name.removesuffix(".environment.json").replace("+", "/", 1))
+            for name in sorted(path.name for path in manifest.glob("*.environment.json"))
+        ]
+        if not self._shards:
+            raise UserError(f"{manifest}: no manifest here; name a folder with OWNER+NAME.environment.json files")
+        self._environments = {environment.repository: environment for environment, _ in self._shards}
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._checkouts: Checkouts | None = None
+        self._prepared: dict[str, Place] = {}
+
+    def rows(self) -> list[TaskRow]:
+        """Of every shard, in the order of their names."""
+        return [row for _, rows in self._shards for row in rows]
+
+    def close(self) -> None:
+        if self._checkouts:
+            self._checkouts.close()
+            self._checkouts = None
+
+    def prepare(self, row: TaskRow) -> Place:
+        """Blocks: the first task of a repository installs its Python. TaskError: it cannot be made here, or does not measure as the
+        manifest says."""
+        if row.task_id in self._prepared:
+            return self._prepared[row.task_id]
+        try:
+            with self._locks[row.repository]:
+                clone, interpreter = self._repository(self._environments[row.repository])
+            with self._locks[row.task_id]:
+                place = self._prepared[row.task_id] = self._place(row, clone, interpreter)
+                return place
+        except (Rejected, UserError) as error:
+            raise TaskError(f"{row.task_id}: {error}") from error
+
+    def _repository(self, environment: EnvironmentRow) -> tuple[Clone, Interpreter]:
+        name = environment.repository
+        folder = self.cache / shard_name(name)
+        clone = self.clones / shard_name(name)
+        if not clone.exists() and name.startswith(PREFIX):
+            clone = assemble(name.removeprefix(PREFIX), environment.releases, folder / "releases", self.index)
+        return Clone(clone), restore(environment, Clone(clone), folder / "venv")
+
+    def _place(self, row: TaskRow, clone: Clone, interpreter: Interpreter) -> Place:
+        folder = self.cache / shard_name(row.repository) / row.task_id.rpartition("/")[2]
+        done, tree, graded = folder / "place.json", folder / "repository", folder / "graded"
+        before, gold = patches(clone, row)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            built = build(row, clone, tree)
+            self._complete(tree, interpreter)
+            graded.mkdir()
+            clone.export(row.base, graded)
+            apply(graded, before)
+            self._complete(graded, interpreter)
+            names = self._measured(row, clone, interpreter, graded, gold)
+            atomic_write(done, json.dumps({"statement": built.statement, "pass_to_pass": names}) + "\n")
+        held = json.loads(done.read_text())
+        names = tuple(held["pass_to_pass"])
+        if names_sha256(names) != row.pass_to_pass_sha256:
+            raise TaskError(f"{row.task_id}: {done} is of another manifest; delete it")
+        return Place(row, tree, graded, held["statement"], gold, names, interpreter)
+
+    def _measured(self, row: TaskRow, clone: Clone, interpreter: Interpreter, graded: Path, gold: bytes) -> list[str]:
+        """The names of PASS_TO_PASS, from one run of either state if that agrees with the manifest, else as they were first told."""
+        self._checkouts = self._checkouts or best_checkouts()
+        suite = Suite(clone, interpreter, self._checkouts, TEST_SECONDS)
+        right, wrong = suite.run(graded, [gold], row.tests), suite.run(graded, [], row.tests)
+        names = sorted(right.passed & wrong.passed)
+        if names_sha256(names) == row.pass_to_pass_sha256 and right.passed.issuperset(row.fail_to_pass):
+            return names
+        return list(validate(row, suite).pass_to_pass)
+
+    @staticmethod
+    def _complete(tree: Path, interpreter: Interpreter) -> None:
+        """Files that the project's build writes and its repository does not hold."""
+        for path, text in interpreter.generated:
+            target = tree / path
+            if target.parent.is_dir() and not target.exists():
+                target.write_text(text, "utf-8")

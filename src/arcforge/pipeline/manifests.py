@@ -1,0 +1,122 @@
+"""`arcforge env build` and `arcforge env admit`: software environments made, made again and admitted, as text for the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+from arcforge.core.errors import TaskError, UserError
+from arcforge.core.metrics import Progress
+from arcforge.core.runs import atomic_write
+from arcforge.envs.swe.builder.clone import Clone
+from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
+from arcforge.envs.swe.builder.rebuild import build as build_row
+from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.releases import INDEX, PREFIX, assemble, releases
+from arcforge.envs.swe.builder.yields import table as yield_table
+from arcforge.envs.swe.built.admission import Admission, admit
+from arcforge.envs.swe.built.places import Places
+from arcforge.sandbox.overlay import OverlaySandboxes
+from arcforge.view.table import table
+
+
+def build(
+    repo: Path | None, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float, index: str = INDEX
+) -> str:
+    """Mine one repository, or without one the releases of pypi/NAME; its yield table."""
+    settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
+    if repo is None:
+        python = ".".join(map(str, sys.version_info[:2]))
+        found = releases(_project(name), commits, python, index)
+        if not found:
+            raise UserError(f"{name}: no release with a source archive for Python {python}")
+        repo = assemble(_project(name), found, out / shard_name(name) / "releases", index)
+        account = build_repository(repo, name, out, settings, releases=found)
+    else:
+        account = build_repository(repo, name, out, settings)
+    rate = f"{account.valid} valid of {account.measured} measured in this call, {account.per_hour:.0f} an hour"
+    return f"{yield_table([account])}\n{rate}\nmanifest: {out / 'manifest'}"
+
+
+def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, index: str = INDEX) -> str:
+    """A folder per environment of a shard: repository/, statement.md, hidden.patch, gold.patch, row.json."""
+    environment, rows = read_shard(manifest, name)
+    wanted = [row for row in rows if not task or row.task_id == task]
+    if not wanted:
+        raise UserError(f"{manifest}: no task {task!r} of {name}")
+    if repo is None:
+        repo = assemble(_project(name), environment.releases, out / "releases", index)
+    clone, failed = Clone(repo), []
+    for row in wanted:
+        folder = out / row.task_id.replace("/", "-")
+        try:
+            built = build_row(row, clone, folder / "repository")
+        except Rejected as error:
+            failed.append(f"{row.task_id}: {error.reason}: {error}")
+            continue
+        atomic_write(folder / "statement.md", built.statement)
+        atomic_write(folder / "hidden.patch", built.hidden)
+        atomic_write(folder / "gold.patch", built.gold)
+        atomic_write(folder / "row.json", json.dumps(row.model_dump(exclude_none=True), indent=1) + "\n")
+    lines = [f"{len(wanted) - len(failed)} of {len(wanted)} environments in {out}", *failed]
+    return "\n".join(lines)
+
+
+def _project(name: str) -> str:
+    """UserError for a repository that is not made of releases."""
+    if not name.startswith(PREFIX):
+        raise UserError(f"{name}: give its clone with --repo, or name a project on the package index as {PREFIX}NAME")
+    return name.removeprefix(PREFIX)
+
+
+def admitted(
+    manifest: Path, name: str, sample: int, seed: int, in_flight: int, cache: Path | None, results: Path | None
+) -> tuple[str, int]:
+    """(table of reasons and of what was run, how many are not fit). results: a file for every outcome, JSON lines."""
+    places = Places(manifest, cache)
+    rows = [row for row in places.rows() if not name or row.repository == name]
+    if not rows:
+        raise UserError(f"{manifest}: no environment of {name!r}")
+    rows = random.Random(seed).sample(rows, min(sample or len(rows), len(rows)))
+    rows.sort(key=lambda row: row.task_id)  # a repository's come together: its Python is made once
+    try:
+        found = asyncio.run(_admit_all(places, rows, in_flight))
+    finally:
+        places.close()
+    if results:
+        lines = [
+            {"task": row.task_id, "reason": a.reason, "outcomes": a.outcomes, "seconds": round(a.seconds, 2)}
+            for row, a in found
+        ]
+        atomic_write(results, "".join(json.dumps(line) + "\n" for line in lines))
+    unfit = sum(not admission.admitted for _, admission in found)
+    scored = Counter(probe for _, a in found for probe, outcome in a.outcomes.items() if outcome == 1.0)
+    runs = Counter(probe for _, a in found for probe in a.outcomes)
+    reasons = [[row.task_id, a.reason] for row, a in found if not a.admitted]
+    said = [table(["run", "scored", "of"], [[probe, str(scored[probe]), str(count)] for probe, count in runs.items()])]
+    said += [table(["not fit", "why"], reasons)] if reasons else []
+    return "\n\n".join([*said, f"{len(found) - unfit} of {len(found)} are fit"]), unfit
+
+
+async def _admit_all(places: Places, rows: list[TaskRow], in_flight: int) -> list[tuple[TaskRow, Admission]]:
+    gate = asyncio.Semaphore(in_flight)
+    progress = Progress("admit", len(rows), "environment")
+    async with OverlaySandboxes() as boxes:
+
+        async def one(row: TaskRow) -> tuple[TaskRow, Admission]:
+            async with gate:
+                try:
+                    admission = await admit(await asyncio.to_thread(places.prepare, row), boxes)
+                except TaskError as error:
+                    admission = Admission(f"environment: {error}")
+                progress.update()
+                return row, admission
+
+        found = await asyncio.gather(*map(one, rows))
+    progress.close()
+    return found

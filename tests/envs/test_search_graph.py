@@ -3,7 +3,9 @@
 import gzip
 import random
 import shutil
+import sqlite3
 import zlib
+from contextlib import closing
 
 import pytest
 from search_pages import PACKAGES, PEOPLE, write_debian, write_manual, write_proposals, write_sphinx
@@ -194,6 +196,17 @@ def test_wrong_folders_and_files_are_told(tmp_path):
     (tmp_path / "other.db").write_text("this is no database at all, but some text of a certain length")
     with pytest.raises(UserError, match="no graph can be kept here"):
         GraphStore(tmp_path / "other.db")
+
+
+def test_a_graph_of_another_version_is_told_in_one_line(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "graph.db")) as db:
+        db.executescript(
+            "create table meta(key text primary key, value text); insert into meta values('version', '1');"
+            "create table pages(page text primary key, digest text, form text, title text, text text, subject text);"
+        )
+    with pytest.raises(UserError) as told:
+        GraphStore(tmp_path / "graph.db")
+    assert str(told.value) == f"{tmp_path}/graph.db: a graph of version 1, this is version 2; build it anew elsewhere"
 
 
 def test_opening_a_graph_that_somebody_writes_to_does_not_write(tmp_path):

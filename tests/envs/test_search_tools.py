@@ -217,6 +217,15 @@ def test_a_guess_is_a_name_of_the_asked_kind_that_the_question_does_not_have():
 def test_a_folder_without_questions_is_told(tmp_path):
     with pytest.raises(UserError, match=r"no graph\.db"):
         SearchFamily(tmp_path)
+    GraphStore(tmp_path / GRAPH).close()
+    with pytest.raises(UserError, match=r"no graph\.db with questions\.jsonl"):
+        SearchFamily(tmp_path)
+    (tmp_path / QUESTIONS).write_text("")
+    with pytest.raises(UserError, match="no question survived"):
+        SearchFamily(tmp_path)
+    (tmp_path / QUESTIONS).write_text('{"question": "of another shape"}\n')
+    with pytest.raises(UserError, match="no questions of this version"):
+        SearchFamily(tmp_path)
 
 
 def relation(**changes):

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from arcforge.core.errors import TaskError, UserError
 from arcforge.core.protocols import Scorer
 from arcforge.core.runs import atomic_write, read_jsonl
@@ -32,10 +34,12 @@ class SearchFamily:
     name = "search"
 
     def __init__(self, folder: Path, scorer: Scorer | None = None) -> None:
-        questions = read_questions(folder / QUESTIONS)
-        if not questions or not (folder / GRAPH).is_file():
+        if not (folder / GRAPH).is_file() or not (folder / QUESTIONS).is_file():
             raise UserError(f"{folder}: no {GRAPH} with {QUESTIONS} here; make them with benchmarks/search_env.py")
         self._store = GraphStore(folder / GRAPH)
+        questions = read_questions(folder / QUESTIONS)
+        if not questions:
+            raise UserError(f"{folder / QUESTIONS}: no question survived; give benchmarks/search_env.py more pages")
         self._tools = SearchTools(self._store, PageIndex(self._store))
         self._scorer = scorer or AnswerScorer()
         self._by_split: dict[str, list[Question]] = {}
@@ -66,7 +70,11 @@ class SearchFamily:
 
 
 def read_questions(path: Path) -> list[Question]:
-    return [Question.model_validate(row) for row in read_jsonl(path)]
+    """UserError for rows that are no questions of this version."""
+    try:
+        return [Question.model_validate(row) for row in read_jsonl(path)]
+    except ValidationError:
+        raise UserError(f"{path}: no questions of this version; make them anew with benchmarks/search_env.py") from None
 
 
 def write_questions(path: Path, questions: Sequence[Question]) -> None:

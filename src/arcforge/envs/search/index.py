@@ -19,7 +19,6 @@ class Hit:
     page: str
     title: str
     snippet: str
-    score: float
 
 
 class PageIndex:
@@ -32,7 +31,7 @@ class PageIndex:
         self.pages: list[str] = []
         self._titles: list[str] = []
         self._vocabulary: dict[str, int] = {}
-        ids = [self._add(page, title, text) for page, _, title, text in store.pages()]
+        ids = [self._add(page, title, text) for page, title, text in store.pages()]
         self._bm25 = bm25s.BM25()
         self._bm25.index((ids, self._vocabulary), show_progress=False)
 
@@ -44,22 +43,22 @@ class PageIndex:
         words = words_of(f"{page} {title} {page} {title} {text}")
         return np.fromiter((known.setdefault(word, len(known)) for word in words), dtype=np.int32, count=len(words))
 
-    def search(self, query: str, limit: int = 5) -> list[Hit]:
+    def search(self, query: str, limit: int) -> list[Hit]:
         """The best pages for the words of the query, best first; pages with none of them are no hits."""
         words = sorted(set(words_of(query)) & self._vocabulary.keys(), key=lambda word: (self._pages_of(word), word))
-        return [self._hit(at, score, words) for at, score in self._best(query, limit)]
+        return [self._hit(at, words) for at in self._best(query, limit)]
 
     def best_pages(self, query: str, limit: int) -> list[str]:
         """Ids of what `search` gives."""
-        return [self.pages[at] for at, _ in self._best(query, limit)]
+        return [self.pages[at] for at in self._best(query, limit)]
 
-    def _best(self, query: str, limit: int) -> list[tuple[int, float]]:
+    def _best(self, query: str, limit: int) -> list[int]:
         words = [word for word in words_of(query) if word in self._vocabulary]
         if not words:
             return []
         scores = self._bm25.get_scores(words)
         best = np.argsort(-scores, kind="stable")[:limit]
-        return [(int(at), float(scores[at])) for at in best if scores[at] > 0]
+        return [int(at) for at in best if scores[at] > 0]
 
     def _pages_of(self, word: str) -> int:
         """How many pages have the word."""
@@ -78,8 +77,8 @@ class PageIndex:
             found = here if found is None else found & here
         return {self.pages[at] for at in found or ()}
 
-    def _hit(self, at: int, score: float, words: Sequence[str]) -> Hit:
-        return Hit(self.pages[at], self._titles[at], snippet(self._store.text(self.pages[at]), words), score)
+    def _hit(self, at: int, words: Sequence[str]) -> Hit:
+        return Hit(self.pages[at], self._titles[at], snippet(self._store.text(self.pages[at]), words))
 
 
 def words_of(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from arcforge.envs.search.questions.question import Evidence, Question
 from arcforge.envs.search.task import SearchTask
 from arcforge.rewards.reply import last_request
 
-OPENED = 3
+SEARCHES, OPENED = 3, 3
 _HIT = re.compile(r"^\d+\. (\S.*)$", re.MULTILINE)
 _SHAPES: dict[str, re.Pattern[str]] = {
     "manual page": re.compile(r"[\w.+:-]+\(\d\w*\)"),
@@ -37,11 +37,8 @@ class KeywordSolver:
     """Knows nothing but the question and what a name of the asked kind looks like.
 
     It searches with the whole question, then with its sentences, opens the pages that came first, and answers with the name
-    that most of what it saw has and the question has not. searches: how many; OPENED pages are opened.
+    that most of what it saw has and the question has not. After SEARCHES searches it opens OPENED pages.
     """
-
-    def __init__(self, searches: int = 3) -> None:
-        self._searches = searches
 
     async def complete(self, request: CompletionRequest) -> Completion:
         question = last_request(request.messages)
@@ -57,7 +54,7 @@ class KeywordSolver:
         return _said(Message(role="assistant", tool_calls=(call,)))
 
     def _next_call(self, question: str, results: Sequence[str]) -> ToolCall | None:
-        queries = [question, *re.split(r"(?<=[.;]) ", question)[: self._searches - 1]]
+        queries = [question, *re.split(r"(?<=[.;]) ", question)[: SEARCHES - 1]]
         done = len(results)
         if done < len(queries):
             return ToolCall(name="search", arguments={"query": queries[done]}, id=str(done))

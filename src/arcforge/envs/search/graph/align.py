@@ -108,8 +108,8 @@ def _write_nodes(db: sqlite3.Connection, groups: list[list[str]]) -> None:
             continue
         mentions = {node: sum(texts.get(node, {}).values()) for node in live}
         entity = min(live, key=lambda node: (node.startswith("email:"), node not in owned, -mentions[node], node))
-        rows = [(node, entity, _shown(node, texts.get(node, {})), mentions[node]) for node in live]
-        db.executemany("insert into nodes values(?,?,?,?)", rows)
+        rows = [(node, entity, _shown(node, texts.get(node, {}))) for node in live]
+        db.executemany("insert into nodes values(?,?,?)", rows)
         db.executemany("update affected set entity = ? where node = ?", ((entity, node) for node in live))
     db.execute("insert or ignore into stale select distinct entity from affected where entity is not null")
 
@@ -131,7 +131,7 @@ def _shown(node: str, texts: dict[str, int]) -> str:
 
 
 def _write_edges(db: sqlite3.Connection) -> None:
-    """Relations of the affected entities, each once, with the number of its sources and the first of them as evidence."""
+    """Relations of the affected entities, each once, with the first place that says it as evidence."""
     db.execute("delete from edges where subject in (select entity from stale)")
     db.execute("delete from edges where object in (select entity from stale)")
     rows: Rows = db.execute(
@@ -147,10 +147,7 @@ def _write_edges(db: sqlite3.Connection) -> None:
         order by 1, 2, 3, 4, 5, 6
         """
     )
-    merged: dict[tuple[str, str, str], list] = {}
-    for subject, relation, object_, page, start, end in rows:
-        edge = merged.setdefault((subject, relation, object_), [0, page, start, end])
-        edge[0] += 1
-    db.executemany(
-        "insert or replace into edges values(?,?,?,?,?,?,?)", ((*key, *value) for key, value in merged.items())
-    )
+    first: dict[tuple, tuple] = {}
+    for row in rows:
+        first.setdefault(row[:3], row)
+    db.executemany("insert or replace into edges values(?,?,?,?,?,?)", first.values())

@@ -19,6 +19,7 @@ from arcforge.envs.search.graph.align import consolidate
 from arcforge.envs.search.graph.store import GraphStore
 
 PAGE_CHARS = 8000
+MAX_TOKENS = 2048
 LONGEST_NAME, LONGEST_RELATION, LONGEST_EVIDENCE = 80, 40, 600
 _KEYS = {"subject", "subject_kind", "relation", "object", "object_kind", "evidence"}
 _ASK = """Read the page and write down what it says about named things. Answer with one JSON object and nothing else:
@@ -31,9 +32,9 @@ for word, that names the subject and the object. Leave out what the page does no
 class CompleterExtraction:
     """Reads pages with a completer. `rejected` counts answers and single relations that were not taken, by reason."""
 
-    def __init__(self, completer: Completer, max_tokens: int = 2048) -> None:
+    def __init__(self, completer: Completer) -> None:
         self._completer = completer
-        self._sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+        self._sampling = Sampling(max_tokens=MAX_TOKENS, temperature=0.0)
         self.rejected: Counter[str] = Counter()
 
     async def extract(self, page_id: str, title: str, text: str) -> Extraction:
@@ -92,17 +93,14 @@ def problem(row: Any, text: str) -> str:
     return ""
 
 
-async def read_with_completer(
-    store: GraphStore, extraction: CompleterExtraction, limit: int | None = None
-) -> Counter[str]:
-    """Ask about every page that was not asked about yet, at most `limit`. Can be stopped and called again.
+async def read_with_completer(store: GraphStore, extraction: CompleterExtraction) -> Counter[str]:
+    """Ask about every page that was not asked about yet. Can be stopped and called again.
 
     A page for which no answer could be had stays to be asked about; the others are never asked about twice while they stay
     the same. Returns counts: asked, failed.
     """
     rows = store.db.execute(
-        "select page, title, text from pages where page not in (select page from read_by_completer) order by page limit ?",
-        (-1 if limit is None else limit,),
+        "select page, title, text from pages where page not in (select page from read_by_completer) order by page"
     ).fetchall()
     counts: Counter[str] = Counter()
     for page_id, title, text in rows:

@@ -17,14 +17,14 @@ from arcforge.envs.search.pages.page import Page
 
 SCHEMA = """
 create table if not exists meta(key text primary key, value text);
-create table if not exists pages(page text primary key, digest text, form text, title text, text text, subject text);
+create table if not exists pages(page text primary key, digest text, title text, text text, subject text);
 create table if not exists left_out(page text primary key, digest text, reason text);
-create table if not exists facts(page text, source text, subject text, subject_text text, relation text, object text,
+create table if not exists facts(page text, subject text, subject_text text, relation text, object text,
     object_text text, start integer, end integer);
 create table if not exists aliases(page text, node text, other text, reason text);
-create table if not exists nodes(node text primary key, entity text, text text, mentions integer);
-create table if not exists edges(subject text, relation text, object text, support integer, page text, start integer,
-    end integer, primary key(subject, relation, object)) without rowid;
+create table if not exists nodes(node text primary key, entity text, text text);
+create table if not exists edges(subject text, relation text, object text, page text, start integer, end integer,
+    primary key(subject, relation, object)) without rowid;
 create table if not exists dirty(node text primary key);
 create table if not exists read_by_completer(page text primary key);
 create index if not exists facts_page on facts(page);
@@ -37,15 +37,14 @@ create index if not exists nodes_entity on nodes(entity);
 create index if not exists edges_object on edges(object);
 create index if not exists pages_subject on pages(subject);
 """
-VERSION = "1"
-RULES, COMPLETER, REDIRECT = "rules", "completer", "redirect"
+VERSION = "2"
+REDIRECT = "redirect"
 
 
 class GraphStore:
     """path: the database file, or ":memory:". UserError for a file that is no graph of this version."""
 
     def __init__(self, path: Path | str = ":memory:") -> None:
-        self.path = path
         try:
             self.db = sqlite3.connect(path)
             self.db.executescript(SCHEMA)
@@ -58,6 +57,7 @@ class GraphStore:
         except sqlite3.Error as error:
             raise UserError(f"{path}: no graph can be kept here: {error}; name another file") from None
         if stored not in ("", VERSION):
+            self.db.close()
             raise UserError(f"{path}: a graph of version {stored}, this is version {VERSION}; build it anew elsewhere")
 
     def meta(self, key: str) -> str:
@@ -79,10 +79,10 @@ class GraphStore:
         """Add a page or replace it, with what the rules found, as one transaction."""
         with self.db:
             self._forget(page.page_id)
-            row = (page.page_id, digest, page.form, page.title, page.text, found.subject.node)
-            self.db.execute("insert into pages values(?,?,?,?,?,?)", row)
+            row = (page.page_id, digest, page.title, page.text, found.subject.node)
+            self.db.execute("insert into pages values(?,?,?,?,?)", row)
             self.db.execute("insert or ignore into dirty values(?)", (found.subject.node,))
-            self._add(page.page_id, RULES, found)
+            self._add(page.page_id, found)
 
     def put_left_out(self, page_id: str, digest: str, reason: str) -> None:
         with self.db:
@@ -107,16 +107,16 @@ class GraphStore:
     def put_completer(self, page_id: str, found: Extraction) -> None:
         """Add what a completer found on a page that is here, and remember that it was asked."""
         with self.db:
-            self._add(page_id, COMPLETER, found)
+            self._add(page_id, found)
             self.db.execute("insert or replace into read_by_completer values(?)", (page_id,))
 
     def remove(self, page_id: str) -> None:
         with self.db:
             self._forget(page_id)
 
-    def pages(self) -> Iterator[tuple[str, str, str, str]]:
-        """(page id, form, title, text), in order of the ids."""
-        yield from self.db.execute("select page, form, title, text from pages order by page")
+    def pages(self) -> Iterator[tuple[str, str, str]]:
+        """(page id, title, text), in order of the ids."""
+        yield from self.db.execute("select page, title, text from pages order by page")
 
     def text(self, page_id: str) -> str:
         """The text of one page; empty when it is not here."""
@@ -144,13 +144,13 @@ class GraphStore:
             self.db.execute(f"delete from {table} where page = ?", (page_id,))
         self.db.execute("delete from aliases where page = ? and reason != ?", (page_id, REDIRECT))
 
-    def _add(self, page_id: str, source: str, found: Extraction) -> None:
+    def _add(self, page_id: str, found: Extraction) -> None:
         rows = [
-            (page_id, source, f.subject.node, f.subject.text, f.relation, f.object.node, f.object.text, f.start, f.end)
+            (page_id, f.subject.node, f.subject.text, f.relation, f.object.node, f.object.text, f.start, f.end)
             for f in found.facts
         ]
-        self.db.executemany("insert into facts values(?,?,?,?,?,?,?,?,?)", rows)
-        self._mark(*(node for row in rows for node in (row[2], row[5])))
+        self.db.executemany("insert into facts values(?,?,?,?,?,?,?,?)", rows)
+        self._mark(*(node for row in rows for node in (row[1], row[4])))
         for alias in found.aliases:
             self.db.execute(
                 "insert into aliases values(?,?,?,?)", (page_id, alias.name.node, alias.other.node, alias.reason)

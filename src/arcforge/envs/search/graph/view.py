@@ -13,15 +13,14 @@ Sides = dict[str, dict[str, tuple[str, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """page, start, end: where the evidence stands; `support`: how often the pages say it."""
+    """page, start, end: where the evidence stands."""
 
     subject: str
     relation: str
     object: str
-    page: str = ""
-    start: int = 0
-    end: int = 0
-    support: int = 0
+    page: str
+    start: int
+    end: int
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -32,14 +31,14 @@ class Graph:
     """Loaded whole. Entities are told by the node that stands for them, "kind:key"."""
 
     def __init__(self, store: GraphStore) -> None:
-        self.titles: dict[str, str] = {page: title for page, _, title, _ in store.pages()}
+        self.titles: dict[str, str] = {page: title for page, title, _ in store.pages()}
         self.pages_of: dict[str, str] = dict(store.db.execute("select subject, page from pages order by page desc"))
         self._read_names(store)
         self.edges: dict[tuple[str, str, str], Edge] = {}
         out: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         into: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         rows = store.db.execute(
-            "select subject, relation, object, page, start, end, support from edges order by subject, relation, object"
+            "select subject, relation, object, page, start, end from edges order by subject, relation, object"
         )
         for row in rows:
             edge = Edge(*row)

@@ -22,8 +22,6 @@ _DIRECTIVE = re.compile(r"\.\. ([\w-]+)::\s*(.*)")
 _NOTE = {"versionadded": "New in version {}.", "versionchanged": "Changed in version {}.",
          "deprecated": "Deprecated since version {}."}  # fmt: skip
 
-Target = Callable[[str], str]
-
 
 @dataclass(frozen=True)
 class _Inline:

@@ -8,7 +8,6 @@ from typing import Literal
 from arcforge.core.messages import Value
 
 Form = Literal["html", "rst", "md", "txt", "man"]
-FORMS: tuple[Form, ...] = ("html", "rst", "md", "txt", "man")
 
 _SPACE = re.compile(r"\s+")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9 /_-]{1,30}?):\s+(\S.*)", re.DOTALL)
@@ -33,13 +32,12 @@ class Link(Value):
 
 
 class Field(Value):
-    """One line of a list of fields (an infobox, a header block). heading: title of the section it stands in, or empty."""
+    """One line of a list of fields (an infobox, a header block)."""
 
     key: str
     value: str
     start: int
     end: int
-    heading: str = ""
 
 
 class Term(Value):
@@ -68,11 +66,6 @@ class Page(Value):
     links: tuple[Link, ...] = ()
     fields: tuple[Field, ...] = ()
     terms: tuple[Term, ...] = ()
-
-    def section_at(self, offset: int) -> str:
-        """Title of the innermost section that holds the offset; empty before the first heading."""
-        inside = [section for section in self.sections if section.start <= offset < section.end]
-        return max(inside, key=lambda section: section.start).title if inside else ""
 
 
 class Builder:
@@ -136,7 +129,7 @@ class Builder:
     def field(self, key: str, value: str, span: tuple[int, int]) -> None:
         key, value = key.strip().rstrip(":").strip(), value.strip()
         if key and value:
-            self.fields.append(Field(key=key, value=value, start=span[0], end=span[1], heading=self.last_heading))
+            self.fields.append(Field(key=key, value=value, start=span[0], end=span[1]))
 
     def build(self) -> Page:
         text = "\n\n".join(self._blocks)

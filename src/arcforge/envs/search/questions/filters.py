@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 from arcforge.agents.loop import AgentRun, Finished, Malformed, OutOfTokens, run_agent
 from arcforge.agents.policies import KeepAll
@@ -94,18 +95,19 @@ class Filters:
         outcomes: dict[str, str] = {}
         candidates: list[str] = []
         for name, judge in (
-            (CLOSED_BOOK, self._closed_book), (KEYWORDS, self._keywords), (AGENT, self._few_steps),
-            (VERIFIED, self._verify), (SECOND_OPINION, self._ask_verifier),
+            (CLOSED_BOOK, partial(self._closed_book, question)), (KEYWORDS, partial(self._keywords, question)),
+            (AGENT, partial(self._few_steps, question, candidates)), (VERIFIED, partial(self._verify, question)),
+            (SECOND_OPINION, partial(self._ask_verifier, question, candidates)),
         ):  # fmt: skip
             try:
-                outcomes[name] = await judge(question, candidates)
+                outcomes[name] = await judge()
             except BoundaryError as error:
                 outcomes[name] = f"{FAILED}: {error}"
             if outcomes[name] not in (PASSED, NOT_RUN):
                 break
         return Outcome(question_id=question.question_id, outcomes=outcomes, candidates=tuple(candidates))
 
-    async def _closed_book(self, question: Question, candidates: list[str]) -> str:
+    async def _closed_book(self, question: Question) -> str:
         if self._reasoner is None:
             return NOT_RUN
         for seed in range(TRIES):
@@ -118,7 +120,7 @@ class Filters:
                 return "right without tools"
         return PASSED
 
-    async def _keywords(self, question: Question, candidates: list[str]) -> str:
+    async def _keywords(self, question: Question) -> str:
         for page in self._index.best_pages(question.text, TOP_PAGES):
             if any(names(self._store.text(page), answer) for answer in (question.answer, *question.aliases)):
                 return f"the answer is on one of the {TOP_PAGES} best pages"
@@ -146,7 +148,7 @@ class Filters:
         )
         return await episode.grade(run.messages), run
 
-    async def _verify(self, question: Question, candidates: list[str]) -> str:
+    async def _verify(self, question: Question) -> str:
         return self._verification.problem(question) or PASSED
 
     async def _ask_verifier(self, question: Question, candidates: list[str]) -> str:

@@ -8,14 +8,16 @@ from itertools import islice
 from arcforge.envs.search.graph.view import Graph
 from arcforge.envs.search.questions.question import Clue, Pattern
 
+MOST_CHAINS = 50
 
-def matches(graph: Graph, pattern: Pattern, limit: int = 50) -> list[tuple[str, ...]]:
-    """Chains of different entities that fit the pattern, at most `limit`. A first node without a clue fits nothing."""
+
+def matches(graph: Graph, pattern: Pattern) -> list[tuple[str, ...]]:
+    """Chains of different entities that fit the pattern, at most MOST_CHAINS. A first node without a clue fits nothing."""
     allowed = [candidates(graph, pattern, at) for at in range(len(pattern.kinds))]
     if allowed[0] is None:
         return []
     found = (chain for first in sorted(allowed[0]) for chain in _extend(graph, pattern, allowed, (first,)))
-    return list(islice(found, limit))
+    return list(islice(found, MOST_CHAINS))
 
 
 def candidates(graph: Graph, pattern: Pattern, at: int) -> set[str] | None:

@@ -48,10 +48,7 @@ class Evidence(Value):
 
 
 class Question(Value):
-    """chain: the entities from the first to the answer, by their nodes in the graph. aliases: other right answers.
-
-    seed_frequency: how many relations the answer takes part in.
-    """
+    """chain: the entities from the first to the answer, by their nodes in the graph. aliases: other right answers."""
 
     question_id: str
     text: str
@@ -61,7 +58,6 @@ class Question(Value):
     chain: tuple[str, ...]
     pattern: Pattern
     evidence: tuple[Evidence, ...]
-    seed_frequency: int
 
     @property
     def hops(self) -> int:

@@ -189,7 +189,6 @@ class Synthesis:
         return Question(
             question_id=f"{chain[-1]}/{len(pattern.hops)}", text=text, answer=answer, aliases=self._aliases(chain[-1]),
             kind=pattern.kinds[-1], chain=tuple(chain), pattern=pattern, evidence=tuple(evidence),
-            seed_frequency=self.graph.degrees[chain[-1]],
         )  # fmt: skip
 
     def _aliases(self, entity: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from arcforge.core.errors import EngineError, JudgeError, TaskError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
 from arcforge.core.protocols import Verdict
 from arcforge.core.tasks import Family
+from arcforge.envs.search.extract.relations import KINDS
 from arcforge.envs.search.family import GRAPH, QUESTIONS, SearchFamily, write_questions
 from arcforge.envs.search.grading import AnswerScorer, is_right
 from arcforge.envs.search.graph.build import update
@@ -21,8 +22,10 @@ from arcforge.envs.search.graph.completer import CompleterExtraction, read_with_
 from arcforge.envs.search.graph.store import GraphStore
 from arcforge.envs.search.graph.view import Graph
 from arcforge.envs.search.index import PageIndex
+from arcforge.envs.search.questions.question import Hop, Pattern
 from arcforge.envs.search.questions.synthesis import Synthesis
-from arcforge.envs.search.solver import KeywordSolver, demonstrate, guess
+from arcforge.envs.search.questions.wording import word
+from arcforge.envs.search.solver import KeywordSolver, asked_kind, demonstrate, guess
 from arcforge.envs.search.tools import PART_CHARS, TOOLS, SearchTools, split_parts
 
 
@@ -212,6 +215,14 @@ def test_a_guess_is_a_name_of_the_asked_kind_that_the_question_does_not_have():
     assert guess(question, ["grow(2) and fell(2), also prune(1)", "fell(2)"]) == "fell(2)"
     assert guess("What is this person called?", ["by Ada Quint", "by Ada Quint and Ivo Zoll"]) == "Ada Quint"
     assert guess("What is this vulnerability called?", ["nothing"]) == "unknown"
+    assert guess("What is the second bug called?", ["closes #123456 and #12"]) == "#123456"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_solver_knows_the_kind_that_a_question_asks_for(kind):
+    hops = (Hop(relation="links_to", forward=True),)
+    assert asked_kind(word(Pattern(kinds=("page", kind), hops=hops, clues=()))) == kind
+    assert asked_kind(word(Pattern(kinds=(kind, kind), hops=hops, clues=()))) == kind
 
 
 def test_a_folder_without_questions_is_told(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message
 from arcforge.core.protocols import Verdict
-from arcforge.envs.search.extract.normalise import unaccented
+from arcforge.envs.search.extract.normalise import folded
 from arcforge.rewards.reply import final_reply
 
 _EXACT = re.compile(r"^\W*exact answer[*\s]*:[*\s]*?(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
@@ -24,8 +24,7 @@ def exact_answer(text: str) -> str:
 
 def normal_answer(text: str) -> str:
     """Without case, accents, an article, quotation marks, brackets around it, "()" and a full stop at its end."""
-    text = " ".join(unaccented(text.casefold()).split())
-    text = text.strip("*`\"'“”‘’ ").rstrip(".,;")
+    text = folded(text).strip("*`\"'“”‘’ ").rstrip(".,;")
     text = _ARTICLE.sub("", text).removesuffix("()")
     return re.sub(r"^<(.*)>$", r"\1", text).strip("*`\"' ")
 

@@ -10,8 +10,12 @@ from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message, ToolCall
 from arcforge.core.protocols import Completion, CompletionRequest
 from arcforge.core.tasks import Conversation
+from arcforge.envs.search.extract.debian_rules import BUG, CVE
 from arcforge.envs.search.extract.people import people
+from arcforge.envs.search.extract.relations import KINDS, noun
+from arcforge.envs.search.extract.sphinx_rules import STANDARD
 from arcforge.envs.search.questions.question import Evidence, Question
+from arcforge.envs.search.questions.wording import ORDINALS
 from arcforge.envs.search.task import SearchTask
 from arcforge.rewards.reply import last_request
 
@@ -19,17 +23,18 @@ SEARCHES, OPENED = 3, 3
 _HIT = re.compile(r"^\d+\. (\S.*)$", re.MULTILINE)
 _SHAPES: dict[str, re.Pattern[str]] = {
     "manual page": re.compile(r"[\w.+:-]+\(\d\w*\)"),
-    "header file": re.compile(r"[\w/+.-]+\.h\b"),
-    "environment variable": re.compile(r"\b[A-Z][A-Z0-9_]{3,}\b"),
-    "vulnerability": re.compile(r"CVE-\d{4}-\d{4,}"),
-    "bug": re.compile(r"#\d{5,7}\b"),
-    "PEP or RFC": re.compile(r"(?:PEP|RFC) \d+"),
+    "header": re.compile(r"[\w/+.-]+\.h\b"),
+    "variable": re.compile(r"\b[A-Z][A-Z0-9_]{3,}\b"),
+    "CVE": CVE,
+    "bug": BUG,
+    "PEP": STANDARD,
     "file": re.compile(r"(?:~|\$HOME)?/[\w.~/+-]*\w"),
-    "release of a Debian package": re.compile(r"[a-z0-9][a-z0-9+.-]+ \(?\d[\w.+~:-]+"),
+    "release": re.compile(r"[a-z0-9][a-z0-9+.-]+ \(?\d[\w.+~:-]+"),
     "Python name": re.compile(r"\b[A-Za-z_]\w*(?:\.\w+)+"),
     "Python module": re.compile(r"\b[a-z_]\w*(?:\.[a-z_]\w*)*\b"),
-    "name of Python's C API": re.compile(r"\b_?Py\w+"),
+    "C name": re.compile(r"\b_?Py\w+"),
 }
+_ASKED = re.compile(rf"What is (?:this|the (?:{'|'.join(ORDINALS)})) ([^?]+?) called\?")
 _ANYTHING = re.compile(r"[\w+.-]{3,}")
 
 
@@ -72,12 +77,13 @@ def guess(question: str, results: Sequence[str]) -> str:
     for result in results:
         seen.update({name for name in _names(kind, result) if name.casefold() not in question.casefold()})
     best = min(seen, key=lambda name: (-seen[name], -sum(r.count(name) for r in results), name), default="")
-    return best.replace(" (", " ").rstrip(")") if best and kind.startswith("release") else best or "unknown"
+    return best.replace(" (", " ").rstrip(")") if best and kind == "release" else best or "unknown"
 
 
 def asked_kind(question: str) -> str:
-    match = re.search(r"What is (?:this|the (?:first|second|third|fourth|fifth)) ([^?]+?) called\?", question)
-    return match[1] if match else ""
+    """The kind of entity that a question of `wording.py` asks for; empty for other questions."""
+    match = _ASKED.search(question)
+    return next((kind for kind in KINDS if match and noun(kind) == match[1]), "")
 
 
 def _names(kind: str, text: str) -> list[str]:

@@ -12,8 +12,8 @@ from arcforge.envs.search.pages.page import Page
 
 _HEAD = re.compile(r"^([a-z0-9][a-z0-9+.-]+) \(([^\s)]+)\) [^\n;]+;", re.MULTILINE)
 _TRAILER = re.compile(r"^ ?-- ([^<\n]+?) <([^>\n]+)>\s+(?:\w{3},? )?([^\n]+)$", re.MULTILINE)
-_CVE = re.compile(r"CVE-\d{4}-\d{4,}")
-_BUG = re.compile(r"#(\d{5,7})\b")
+CVE = re.compile(r"CVE-\d{4}-\d{4,}")
+BUG = re.compile(r"#\d{5,7}\b")
 _CLOSES = re.compile(r"closes?:?\s*(?:bug)?((?:\s*,?\s*(?:bug)?#\d{5,7})+)", re.IGNORECASE)
 _THANKS = re.compile(rf"[Tt]hank(?:s|s go|\s?you),?(?: to)? ({PERSON})")
 _LICENSE = re.compile(r"\bLicense: ([A-Za-z][\w.+-]*\d?[\w.+-]*)")
@@ -71,11 +71,11 @@ def _release_facts(page: Page, release: Name, start: int, end: int, found: Extra
             found.add(release, "dated", Name("date", date), trailer.span())
         if is_own_address(trailer[2]):
             found.aliases.append(Alias(person, Name("email", trailer[2]), "email"))
-    for match in _CVE.finditer(page.text, start, end):
+    for match in CVE.finditer(page.text, start, end):
         found.add(release, "fixes", Name("CVE", match[0]), paragraph(page.text, match.start()))
     for closed in _CLOSES.finditer(page.text, start, end):
-        for bug in _BUG.finditer(page.text, *closed.span(1)):
-            found.add(release, "closes", Name("bug", f"#{bug[1]}"), paragraph(page.text, bug.start()))
+        for bug in BUG.finditer(page.text, *closed.span(1)):
+            found.add(release, "closes", Name("bug", bug[0]), paragraph(page.text, bug.start()))
     for match in _THANKS.finditer(page.text, start, end):
         if is_person(match[1]):
             found.add(release, "thanks", Name("person", match[1]), paragraph(page.text, match.start()))

@@ -45,11 +45,13 @@ def key_of(kind: str, text: str) -> str:
         text = _VERSION.sub("", text)
     if kind == "person":
         text = re.sub(r"<[^>]*>", "", text).replace(".", " ")
-    return " ".join(re.findall(r"[\w+.@:~-]+", unaccented(text.casefold())))
+    return " ".join(re.findall(r"[\w+.@:~-]+", folded(text)))
 
 
-def unaccented(text: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+def folded(text: str) -> str:
+    """Without case and accents, and with one space for all white space."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).split())
 
 
 def iso_date(text: str) -> str:

@@ -73,3 +73,8 @@ def sentence(relation: str, x: str, y: str) -> str:
 def article(kind: str) -> str:
     """ "a header file"; a kind without an entry is called by its own name."""
     return KINDS[kind][0] if kind in KINDS else f"{'an' if kind[:1].casefold() in 'aeiou' else 'a'} {kind}"
+
+
+def noun(kind: str) -> str:
+    """ "header file": `article` without the article."""
+    return article(kind).partition(" ")[2]

@@ -13,7 +13,7 @@ _NOTES = (
     ("changed_in", re.compile(r"Changed in version (\d+(?:\.\d+)+)")),
     ("deprecated_in", re.compile(r"Deprecated since version (\d+(?:\.\d+)+)")),
 )
-_STANDARD = re.compile(r"(?:PEP|RFC) \d+")
+STANDARD = re.compile(r"(?:PEP|RFC) \d+")
 _CREDIT = re.compile(
     rf"(?:Contributed|Implemented|Written|Patch|Suggested)[\w\s]{{0,20}} by ({PERSON}(?:(?:, and |, | and ){PERSON})*)"
 )
@@ -94,7 +94,7 @@ def _link_facts(page: Page, terms: list[tuple[Term, Name]], found: Extraction) -
         if name is None:
             continue
         span = paragraph(page.text, link.start)
-        if _STANDARD.fullmatch(link.text):
+        if STANDARD.fullmatch(link.text):
             found.add(name, "specified_by", Name("PEP", link.text), span)
         elif (target := target_of(link)) is not None:
             raised = (

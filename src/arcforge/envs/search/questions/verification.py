@@ -6,7 +6,7 @@ import json
 import re
 
 from arcforge.core.errors import JudgeError
-from arcforge.envs.search.extract.normalise import iso_date, license_name, unaccented
+from arcforge.envs.search.extract.normalise import folded, iso_date, license_name
 from arcforge.envs.search.graph.store import GraphStore
 from arcforge.envs.search.graph.view import Graph
 from arcforge.envs.search.index import PageIndex, words_of
@@ -55,12 +55,12 @@ class Verification:
             return True  # what the markup says: the class of a definition, the target of a link
         if kind == "date":
             return self._graph.text(entity) in (text, iso_date(text)) or self._graph.text(entity) in text
-        folded = _folded(text)
         if kind == "license":
             return any(license_name(word).casefold() == entity.partition(":")[2] for word in text.split())
+        whole = folded(text)
         if kind == "release":
-            return all(part in folded for part in _folded(self._graph.text(entity)).split())
-        return any(_folded(name) in folded for name in self._spellings(kind, entity))
+            return all(part in whole for part in folded(self._graph.text(entity)).split())
+        return any(folded(name) in whole for name in self._spellings(kind, entity))
 
     def _spellings(self, kind: str, entity: str) -> list[str]:
         spellings = self._graph.names(entity)
@@ -115,10 +115,6 @@ def _stands_in(text: str, words: str, section: str) -> bool:
             return True
         at = text.find(words, at + 1)
     return False
-
-
-def _folded(text: str) -> str:
-    return " ".join(unaccented(text.casefold()).split())
 
 
 def fits_prompt(question: Question, candidate: str) -> str:

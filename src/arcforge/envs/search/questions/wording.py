@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arcforge.envs.search.extract.relations import KINDS, article, sentence
+from arcforge.envs.search.extract.relations import KINDS, article, noun, sentence
 from arcforge.envs.search.questions.question import Pattern
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -33,16 +33,14 @@ def _clues(pattern: Pattern, at: int) -> str:
 
 def _introduction(pattern: Pattern, at: int) -> str:
     kind = pattern.kinds[at]
-    named = article(kind)
-    return f"another {named.partition(' ')[2]}" if kind in pattern.kinds[:at] else named
+    return f"another {noun(kind)}" if kind in pattern.kinds[:at] else article(kind)
 
 
 def _label(pattern: Pattern, at: int) -> str:
     kind = pattern.kinds[at]
-    noun = article(kind).partition(" ")[2]
     if pattern.kinds.count(kind) == 1:
-        return f"this {noun}"
-    return f"the {ORDINALS[pattern.kinds[: at + 1].count(kind) - 1]} {noun}"
+        return f"this {noun(kind)}"
+    return f"the {ORDINALS[pattern.kinds[: at + 1].count(kind) - 1]} {noun(kind)}"
 
 
 def _capital(text: str) -> str:

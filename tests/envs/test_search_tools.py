@@ -9,6 +9,7 @@ from search_pages import PEOPLE, write_debian, write_proposals, write_sphinx
 
 from arcforge.agents.loop import run_agent
 from arcforge.agents.policies import KeepRecent
+from arcforge.agents.toolset import Toolset
 from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.errors import EngineError, JudgeError, TaskError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
@@ -26,7 +27,7 @@ from arcforge.envs.search.questions.question import Hop, Pattern
 from arcforge.envs.search.questions.synthesis import Synthesis
 from arcforge.envs.search.questions.wording import word
 from arcforge.envs.search.solver import KeywordSolver, asked_kind, demonstrate, guess
-from arcforge.envs.search.tools import PART_CHARS, TOOLS, SearchTools, split_parts
+from arcforge.envs.search.tools import PART_CHARS, SearchTools, split_parts
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def tools(made):
 
 
 def call(tools, name, **arguments):
-    return tools.call(ToolCall(name=name, arguments=arguments))
+    return asyncio.run(Toolset(tools.tools).call(ToolCall(name=name, arguments=arguments)))
 
 
 def test_search_finds_pages_by_words_and_by_what_they_are_called(tools):
@@ -67,7 +68,7 @@ def test_search_finds_pages_by_words_and_by_what_they_are_called(tools):
     assert call(tools, "search", query="") == "no results"
 
 
-def test_open_gives_a_page_in_parts_that_join_to_the_page(tools, made):
+def test_open_gives_a_page_in_parts_that_join_to_the_page(tools):
     first = call(tools, "open", page="long.txt")
     header, _, text = first.partition("\n")
     count = int(header.removesuffix(")").rpartition(" ")[2])
@@ -76,6 +77,7 @@ def test_open_gives_a_page_in_parts_that_join_to_the_page(tools, made):
     assert "".join(parts) == "\n\n".join(f"Paragraph {n} of a long page. Marker{n}." for n in range(900))
     assert call(tools, "open", page="long.txt", part=count + 1) == f"the page has parts 1 to {count}"
     assert call(tools, "open", page="long.txt", part=0) == f"the page has parts 1 to {count}"
+    assert call(tools, "open", page="long.txt", part="2").partition("\n")[2] == parts[1]
     assert call(tools, "open", page="nowhere") == "no such page"
 
 
@@ -97,13 +99,12 @@ def test_find_tells_the_part_and_the_surroundings(tools):
 @pytest.mark.parametrize(
     ("name", "arguments", "answer"),
     [
-        ("fly", {}, "no such tool"),
-        ("search", {}, "bad arguments: query is missing"),
-        ("search", {"query": 3}, "bad arguments: query is no string"),
-        ("open", {"page": "long.txt", "part": "2"}, "bad arguments: part is no integer"),
-        ("open", {"page": "long.txt", "part": True}, "bad arguments: part is no integer"),
-        ("open", {"page": "long.txt", "where": "x"}, "bad arguments: there is no where"),
-        ("find", {"page": "long.txt", "text": " "}, "bad arguments: text is empty"),
+        ("fly", {}, "no tool fly; there are search, open, find"),
+        ("search", {}, "bad arguments for search: query: Field required"),
+        ("search", {"query": ["x"]}, "bad arguments for search: query: Input should be a valid string"),
+        ("open", {"page": "long.txt", "part": None}, "bad arguments for open: part: Input should be a valid integer"),
+        ("open", {"page": "long.txt", "where": "x"}, "bad arguments for open: where: Extra inputs are not permitted"),
+        ("find", {"page": "long.txt", "text": " "}, "the text to find is empty"),
     ],
 )
 def test_mistakes_of_the_model_are_answered(tools, name, arguments, answer):
@@ -178,11 +179,13 @@ def test_splits_share_no_answer_and_indices_go_round(family):
 
 
 def test_demonstrations_find_every_page_before_they_read_it_and_end_right(family):
+    episode = asyncio.run(family.task("train", 0).open())
     for index in range(5):
         conversation = family.demonstration(index)
         found = set()
         for said, answer in zip(conversation.messages[2:-1:2], conversation.messages[3:-1:2]):
             (asked,) = said.tool_calls
+            assert answer.content == asyncio.run(episode.call(asked))
             if asked.name == "search":
                 found |= {line.partition(". ")[2] for line in answer.content.split("\n") if line[:1].isdigit()}
             else:
@@ -294,5 +297,16 @@ def test_bad_answers_are_counted_and_failed_calls_are_asked_again(tmp_path):
     assert "Page b" in later.requests[0].messages[0].content
 
 
-def test_tools_are_named_as_in_the_report():
-    assert [spec.name for spec in TOOLS] == ["search", "open", "find"]
+def test_an_agent_is_offered_the_tools_of_the_report_and_each_is_answered(family):
+    """Called as its specification says, in an episode of its own."""
+    task = family.task("train", 0)
+    page = task.question.pages[0]
+    values = {"query": page, "page": page, "part": 1, "text": page[:1]}
+    answers = {}
+    for spec in task.tools:
+        given = {name: values[name] for name in spec.parameters["properties"]}
+        episode = asyncio.run(task.open())
+        answers[spec.name] = asyncio.run(episode.call(ToolCall(name=spec.name, arguments=given)))
+    assert list(answers) == ["search", "open", "find"]
+    assert page in answers["search"] and answers["open"].startswith(f"{page} (part 1 of ")
+    assert answers["find"].startswith("part 1: ...")

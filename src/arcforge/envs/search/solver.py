@@ -106,8 +106,8 @@ def demonstrate(task: SearchTask) -> Conversation:
         if item.page not in seen:
             _look_for(task, item, messages)
             seen.add(item.page)
-        arguments = {"page": item.page, "text": " ".join(item.text.split("\n")[0].split())[:60]}
-        _do(task, ToolCall(name="find", arguments=arguments), messages)
+        text = " ".join(item.text.split("\n")[0].split())[:60]
+        _add_step(messages, "find", task.search_tools.find(item.page, text), page=item.page, text=text)
     messages.append(Message(role="assistant", content=_final(task.question)))
     return Conversation(
         messages=tuple(messages), tools=task.tools, thinking=task.thinking, family=task.family, domain=task.domain
@@ -124,16 +124,19 @@ def _look_for(task: SearchTask, item: Evidence, messages: list[Message]) -> None
     if item.at == 0 and item.is_clue:
         queries = [question.text, " ".join(clues), *clues]
     for query in [*queries, *told]:
-        if query and item.page in _HIT.findall(task.search_tools.search(query)):
-            _do(task, ToolCall(name="search", arguments={"query": query}), messages)
+        if not query:
+            continue
+        answer = task.search_tools.search(query)
+        if item.page in _HIT.findall(answer):
+            _add_step(messages, "search", answer, query=query)
             return
     raise TaskError(f"{task.task_id}: no search finds {item.page}")
 
 
-def _do(task: SearchTask, call: ToolCall, messages: list[Message]) -> None:
-    call = call.model_copy(update={"id": str(len(messages))})
+def _add_step(messages: list[Message], name: str, answer: str, **arguments: str) -> None:
+    call = ToolCall(name=name, arguments=arguments, id=str(len(messages)))
     messages.append(Message(role="assistant", tool_calls=(call,)))
-    messages.append(Message(role="tool", content=task.search_tools.call(call), tool_call_id=call.id))
+    messages.append(Message(role="tool", content=answer, tool_call_id=call.id))
 
 
 def _final(question: Question) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from arcforge.agents.toolset import Toolset
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import Scorer, Verdict
 from arcforge.envs.search.grading import AnswerScorer
 from arcforge.envs.search.questions.question import Question
-from arcforge.envs.search.tools import TOOLS, SearchTools
+from arcforge.envs.search.tools import SearchTools
 
 SYSTEM = """You answer a question from a collection of pages. Look for what you need with the tools: the answer takes several
 steps and several pages. When you are sure, answer without a tool call, in this form:
@@ -27,7 +28,6 @@ class SearchTask:
     search_tools: SearchTools
     scorer: Scorer = field(default_factory=AnswerScorer)
     family: str = "search"
-    tools: tuple[ToolSpec, ...] = TOOLS
     thinking: Thinking = field(default_factory=Thinking)
     max_turns: int = MAX_TURNS
     max_tokens: int = MAX_TOKENS
@@ -41,6 +41,10 @@ class SearchTask:
         return self.question.kind
 
     @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        return Toolset(self.search_tools.tools).specs
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         return (Message(role="system", content=SYSTEM), Message(role="user", content=self.question.text))
 
@@ -52,13 +56,13 @@ class SearchEpisode:
     """Implements core.tasks.Episode. The pages are shared and only read; `calls` counts the tool calls."""
 
     def __init__(self, task: SearchTask) -> None:
-        self._task = task
+        self._task, self._tools = task, Toolset(task.search_tools.tools)
         self.done = False
         self.calls = 0
 
     async def call(self, call: ToolCall) -> str:
         self.calls += 1
-        return self._task.search_tools.call(call)
+        return await self._tools.call(call)
 
     async def grade(self, messages: Sequence[Message]) -> Verdict:
         """A conversation that ends without an answer (in a tool call, or its result) earns 0."""

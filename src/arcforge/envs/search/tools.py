@@ -1,13 +1,15 @@
 """The tools of a search agent: search, open, find. GLM-5 report, section 4.2.4.
 
-They only read. Every one answers in text; what the model asks wrongly is answered, not raised.
+They only read. What the model asks wrongly is answered, not raised.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from arcforge.core.messages import ToolCall, ToolSpec
+from pydantic import Field
+
+from arcforge.agents.toolset import Arguments, Tool
 from arcforge.envs.search.graph.store import GraphStore
 from arcforge.envs.search.index import PageIndex
 
@@ -15,44 +17,49 @@ RESULTS = 5
 PART_CHARS = 4000
 MOST_PLACES = 8
 AROUND_CHARS = 160
-NO_PAGE, NO_RESULT, NOT_FOUND, NO_TOOL = "no such page", "no results", "not found", "no such tool"
+NO_PAGE, NO_RESULT, NO_TEXT, NOT_FOUND = "no such page", "no results", "the text to find is empty", "not found"
 
 
-def _spec(name: str, description: str, required: tuple[str, ...], **properties: str) -> ToolSpec:
-    parameters = {
-        "type": "object", "properties": {key: {"type": kind} for key, kind in properties.items()}, "required": list(required),
-    }  # fmt: skip
-    return ToolSpec(name=name, description=description, parameters=parameters)
+class SearchArguments(Arguments):
+    query: str = Field(description="Words that the pages have.")
 
 
-TOOLS: tuple[ToolSpec, ...] = (
-    _spec("search", "find pages by words; gives ids, titles and excerpts", ("query",), query="string"),
-    _spec("open", "read a page, part by part", ("page",), page="string", part="integer"),
-    _spec("find", "places of a text in a page", ("page", "text"), page="string", text="string"),
-)
-_TYPES = {"string": str, "integer": int}
+class OpenArguments(Arguments):
+    page: str = Field(description="The page's id.")
+    part: int = Field(1, description="Which part, from 1.")
+
+
+class FindArguments(Arguments):
+    page: str = Field(description="The page's id.")
+    text: str = Field(description="What to look for, in any case.")
 
 
 class SearchTools:
-    """One set of pages, for any number of episodes."""
+    """One set of pages, for any number of episodes: each makes a Toolset of `tools`."""
 
     def __init__(self, store: GraphStore, index: PageIndex) -> None:
         self._store, self._index = store, index
+        self.tools: tuple[Tool[Any], ...] = (
+            Tool("search", "Find pages by words; gives ids, titles and excerpts.", SearchArguments, self._search),
+            Tool("open", "Read a page, part by part.", OpenArguments, self._open),
+            Tool("find", "Places of a text in a page.", FindArguments, self._find),
+        )
 
-    def call(self, call: ToolCall) -> str:
-        spec = next((spec for spec in TOOLS if spec.name == call.name), None)
-        if spec is None:
-            return NO_TOOL
-        if problem := _problem(spec, call.arguments):
-            return f"bad arguments: {problem}"
-        return {"search": self.search, "open": self.open, "find": self.find}[call.name](**call.arguments)
+    async def _search(self, arguments: SearchArguments) -> str:
+        return self.search(arguments.query)
+
+    async def _open(self, arguments: OpenArguments) -> str:
+        return self.open(arguments.page, arguments.part)
+
+    async def _find(self, arguments: FindArguments) -> str:
+        return self.find(arguments.page, arguments.text)
 
     def search(self, query: str) -> str:
         hits = self._index.search(query, RESULTS)
         lines = [f"{rank}. {hit.page}\n   {hit.title}\n   {hit.snippet}" for rank, hit in enumerate(hits, 1)]
         return "\n".join(lines) or NO_RESULT
 
-    def open(self, page: str, part: int = 1) -> str:
+    def open(self, page: str, part: int) -> str:
         """A part has at most PART_CHARS characters and ends with a line where one ends in its second half."""
         text = self._store.text(page)
         if not text:
@@ -68,7 +75,7 @@ class SearchTools:
         if not whole:
             return NO_PAGE
         if not text.strip():
-            return "bad arguments: text is empty"
+            return NO_TEXT
         places = _places(whole, text)
         ends = _ends(split_parts(whole))
         lines = []
@@ -108,16 +115,3 @@ def _places(whole: str, text: str) -> list[int]:
         found.append(at)
         at += max(1, len(wanted))
     return [min(place, len(whole) - 1) for place in found]
-
-
-def _problem(spec: ToolSpec, arguments: dict[str, Any]) -> str:
-    properties = spec.parameters["properties"]
-    for name in spec.parameters["required"]:
-        if name not in arguments:
-            return f"{name} is missing"
-    for name, value in arguments.items():
-        if name not in properties:
-            return f"there is no {name}"
-        if not isinstance(value, _TYPES[properties[name]["type"]]) or isinstance(value, bool):
-            return f"{name} is no {properties[name]['type']}"
-    return ""

@@ -15,6 +15,7 @@ from arcforge.core.errors import EngineError, JudgeError, TaskError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
 from arcforge.core.protocols import Verdict
 from arcforge.core.tasks import Family
+from arcforge.envs import registry
 from arcforge.envs.search.extract.relations import KINDS
 from arcforge.envs.search.family import GRAPH, QUESTIONS, SearchFamily, write_questions
 from arcforge.envs.search.grading import AnswerScorer, is_right
@@ -28,6 +29,7 @@ from arcforge.envs.search.questions.synthesis import Synthesis
 from arcforge.envs.search.questions.wording import word
 from arcforge.envs.search.solver import KeywordSolver, asked_kind, demonstrate, guess
 from arcforge.envs.search.tools import PART_CHARS, SearchTools, split_parts
+from arcforge.envs.selected import Selection
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +228,23 @@ def test_the_solver_knows_the_kind_that_a_question_asks_for(kind):
     hops = (Hop(relation="links_to", forward=True),)
     assert asked_kind(word(Pattern(kinds=("page", kind), hops=hops, clues=()))) == kind
     assert asked_kind(word(Pattern(kinds=(kind, kind), hops=hops, clues=()))) == kind
+
+
+def test_the_registry_opens_a_folder_and_tasks_say_its_name(made, tmp_path):
+    name = f"search:{made}"
+    opened = registry.family(name)
+    task = opened.task("train", 3)
+    assert opened.name == task.family == opened.demonstration(0).family == name
+    assert task.messages == SearchFamily(made).task("train", 3).messages
+    selection = Selection(family=name, seed=0, split="train", indices=(3,))
+    (tmp_path / "kept.json").write_text(selection.model_dump_json())
+    kept = registry.family(f"selected:{tmp_path / 'kept.json'}").task("train", 0)
+    assert kept.task_id == task.task_id and kept.tools == task.tools
+    for wrong in ("search", "search:"):
+        with pytest.raises(UserError, match=r"with a path one of .*, search:FOLDER"):
+            registry.family(wrong)
+    with pytest.raises(UserError, match=r"nowhere: no graph\.db"):
+        registry.family(f"search:{tmp_path / 'nowhere'}")
 
 
 def test_a_folder_without_questions_is_told(tmp_path):

@@ -2,7 +2,8 @@
 
 `reason` and the like are names; `math:2-4` takes levels 2 to 4 of a generated family; `gsm8k:FILE` is a family over a
 JSONL file, and `gsm8k@test:FILE` one whose rows are all of that split; `+python` after the name adds the python tool, as in
-`math+python:5`; `selected:FILE` holds the tasks that evals.difficulty kept; `manifest:FOLDER` the environments of a manifest.
+`math+python:5`; `selected:FILE` holds the tasks that evals.difficulty kept; `search:FOLDER` asks about the pages whose graph
+is in the folder; `manifest:FOLDER` holds the environments of a manifest.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from arcforge.envs.math.family import MathFamily
 from arcforge.envs.reason.family import ReasonFamily
 from arcforge.envs.recall.family import RecallFamily
 from arcforge.envs.science.family import ScienceFamily
+from arcforge.envs.search.family import SearchFamily
 from arcforge.envs.selected import SelectedFamily, read_selection
 from arcforge.envs.slides.family import SlidesFamily
 from arcforge.envs.swe.built.family import ManifestFamily
@@ -44,12 +46,13 @@ FAMILIES: dict[str, Callable[[int], Family]] = {
     "slides": SlidesFamily,
     "terminal": TerminalFamily,
 }
-SELECTED, MANIFEST = "selected", "manifest"
-WITH_FILE = (*FORMATS, SELECTED, MANIFEST)
+SELECTED, SEARCH, MANIFEST = "selected", "search", "manifest"
+WITH_PATH = (*(f"{name}:FILE" for name in (*FORMATS, SELECTED)), f"{SEARCH}:FOLDER", f"{MANIFEST}:FOLDER")
+"""How the families that need a file or a folder are written."""
 
 
 def family(name: str, seed: int = 0) -> Family:
-    """A new family, called `name`. UserError names the families there are, and what is wrong with a level or a file."""
+    """A new family, called `name`. UserError names the families there are, and what is wrong with a level, a file or a folder."""
     kind, colon, argument = name.partition(":")
     if kind in FAMILIES and not colon:
         return FAMILIES[kind](seed)
@@ -60,7 +63,7 @@ def family(name: str, seed: int = 0) -> Family:
 
 def _with_argument(
     name: str, kind: str, argument: str, seed: int
-) -> LevelledFamily | FileFamily | SelectedFamily | ToolIntegratedFamily | ManifestFamily:
+) -> LevelledFamily | FileFamily | SearchFamily | SelectedFamily | ToolIntegratedFamily | ManifestFamily:
     if kind.endswith(SUFFIX):
         inner = kind.removesuffix(SUFFIX)
         return ToolIntegratedFamily(family(f"{inner}:{argument}" if argument else inner, seed))
@@ -71,12 +74,13 @@ def _with_argument(
         return SelectedFamily(family(selection.family, selection.seed), selection)
     if kind == MANIFEST and argument:
         return ManifestFamily.of(Path(argument), seed)
+    if kind == SEARCH and argument:
+        return SearchFamily(Path(argument))
     format, at, split = kind.partition("@")
     if format in FORMATS and argument and (not at or split in get_args(Split)):
         return FileFamily(format, Path(argument), seed, cast(Split, split) if at else None)
     raise UserError(
-        f"task family {name!r}: choose one of {', '.join(FAMILIES)}, or with a file one of "
-        f"{', '.join(f'{format}:FILE' for format in WITH_FILE)}"
+        f"task family {name!r}: choose one of {', '.join(FAMILIES)}, or with a path one of {', '.join(WITH_PATH)}"
     )
 
 

@@ -16,7 +16,7 @@ from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Split
-from arcforge.envs.registry import FAMILIES, WITH_FILE, family
+from arcforge.envs.registry import FAMILIES, WITH_PATH, family
 from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, Admission, admit
 from arcforge.envs.terminal.generate import DIFFICULTIES, generate, in_turn
 from arcforge.envs.terminal.generate import FAMILIES as GENERATORS
@@ -41,9 +41,7 @@ def listing() -> str:
         made = make(0)
         rows.append([name, ", ".join(made.domains)])
     lines = [table(["family", "domains"], rows), ""]
-    lines.append(
-        f"with a file: {', '.join(f'{format}:FILE' for format in WITH_FILE)}; levels: math:2-4; tools: math+python"
-    )
+    lines.append(f"with a path: {', '.join(WITH_PATH)}; levels: math:2-4; tools: math+python")
     lines.append(
         f"terminal tasks: {len(GENERATORS)} generators at difficulties 1 to {len(DIFFICULTIES)}, {len(handwritten())} written by hand"
     )

@@ -31,11 +31,10 @@ class SearchFamily:
     and begins again after the last one. UserError when the folder has no questions; TaskError for a split without any.
     """
 
-    name = "search"
-
     def __init__(self, folder: Path, scorer: Scorer | None = None) -> None:
         if not (folder / GRAPH).is_file() or not (folder / QUESTIONS).is_file():
             raise UserError(f"{folder}: no {GRAPH} with {QUESTIONS} here; make them with benchmarks/search_env.py")
+        self.name = "search"
         self._store = GraphStore(folder / GRAPH)
         questions = read_questions(folder / QUESTIONS)
         if not questions:
@@ -54,7 +53,7 @@ class SearchFamily:
         questions = self.questions(split)
         if not questions:
             raise TaskError(f"search: there is no question of the split {split}")
-        return SearchTask(questions[index % len(questions)], self._tools, self._scorer)
+        return SearchTask(questions[index % len(questions)], self._tools, self._scorer, self.name)
 
     def demonstration(self, index: int) -> Conversation:
         """A solved question of the train split; the next one that can be, when this one's pages cannot be found by search."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from arcforge.envs.search.graph.store import GraphStore
 
@@ -25,7 +24,7 @@ class PageIndex:
     """All pages that are in the store when it is made, in memory. The texts themselves stay in the store."""
 
     def __init__(self, store: GraphStore) -> None:
-        import bm25s  # seconds to import; the family is imported by everything that lists families
+        import bm25s  # seconds to import, as numpy is; the family is imported by everything that lists families
 
         self._store = store
         self.pages: list[str] = []
@@ -35,13 +34,13 @@ class PageIndex:
         self._bm25 = bm25s.BM25()
         self._bm25.index((ids, self._vocabulary), show_progress=False)
 
-    def _add(self, page: str, title: str, text: str) -> np.ndarray:
+    def _add(self, page: str, title: str, text: str) -> array[int]:
         self.pages.append(page)
         self._titles.append(title)
         known = self._vocabulary
         # What a page is called says more than one word of its text; a Debian file names its package only by its folder.
         words = words_of(f"{page} {title} {page} {title} {text}")
-        return np.fromiter((known.setdefault(word, len(known)) for word in words), dtype=np.int32, count=len(words))
+        return array("i", (known.setdefault(word, len(known)) for word in words))
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """The best pages for the words of the query, best first; pages with none of them are no hits."""
@@ -57,7 +56,7 @@ class PageIndex:
         if not words:
             return []
         scores = self._bm25.get_scores(words)
-        best = np.argsort(-scores, kind="stable")[:limit]
+        best = (-scores).argsort(kind="stable")[:limit]
         return [int(at) for at in best if scores[at] > 0]
 
     def _pages_of(self, word: str) -> int:

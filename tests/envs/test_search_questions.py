@@ -183,11 +183,23 @@ def test_a_wrong_label_and_missing_clues_are_rejected(world):
 
 def test_a_question_of_an_older_graph_is_held_to_the_pages_of_today(tmp_path):
     world = World(tmp_path / "doc")
-    question = next(q for q in world.questions if world.verification.problem(q) == "")
-    page = next(item.page for item in question.evidence if not item.is_clue)
-    (world.folder / page).unlink()
-    world.read()
-    assert world.verification.problem(question)
+    questions = [q for q in world.questions if world.verification.problem(q) == ""]
+    page = next(item.page for item in questions[0].evidence if not item.is_clue)
+    file = world.folder / page
+
+    def told_of_those_on_the_page(reason):
+        world.read()
+        problems = {q.question_id: world.verification.problem(q) for q in questions}
+        assert problems == {q.question_id: reason if page in q.pages else "" for q in questions}
+
+    assert 0 < sum(page in q.pages for q in questions) < len(questions)
+    text = file.read_text()
+    file.write_text(f"A line that moves what stands below it.\n\n{text}")
+    told_of_those_on_the_page("the evidence is not in the pages")
+    file.unlink()
+    told_of_those_on_the_page("the graph gives no answer")
+    file.write_text(text)
+    told_of_those_on_the_page("")
 
 
 def test_the_yield_table_counts_each_filter(world):

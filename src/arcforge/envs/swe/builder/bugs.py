@@ -13,7 +13,7 @@ from arcforge.envs.swe.builder.bug_kinds import KINDS
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.patches import side
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.source_text import Edit, Source, first_line
+from arcforge.envs.swe.builder.source_text import Edit, Source, first_line, syntax_tree
 from arcforge.envs.swe.builder.suite import Entered
 from arcforge.sandbox.unified import diff
 
@@ -71,7 +71,7 @@ def bug_patches(clone: Clone, commit: str, bug: Bug) -> tuple[bytes, bytes]:
     edit = found[bug.number].edit
     wrong = data[: edit.start] + edit.new + data[edit.end :]
     try:
-        if ast.dump(ast.parse(wrong)) == ast.dump(ast.parse(data)):
+        if ast.dump(syntax_tree(wrong)) == ast.dump(syntax_tree(data)):
             raise Rejected("syntax", "the edit changes nothing")
     except (SyntaxError, ValueError):
         raise Rejected("syntax", "the edit is no Python") from None

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def syntax_tree(text: str | bytes) -> ast.Module:
+    """SyntaxError or ValueError for what is no Python. From any thread: some releases of Python 3.11 count the depth of all parsers
+    of a process together, and one of two at a time fails."""
+    with _ONE_AT_A_TIME:
+        return ast.parse(text)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Source:
     tree: ast.Module = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tree = ast.parse(self.data)
+        self.tree = syntax_tree(self.data)
         self._starts = [0, *accumulate(len(line) for line in self.data.splitlines(keepends=True))]
 
     def start(self, node: ast.AST) -> int:
@@ -92,7 +101,7 @@ def _walk(node: ast.AST, parents: tuple[ast.AST, ...], function: Function | None
 def same_code(one: str, other: str) -> bool:
     """Whether two sources differ in documentation, annotations, layout and version numbers at most. False for what is no Python."""
     try:
-        return ast.dump(_bare(ast.parse(one))) == ast.dump(_bare(ast.parse(other)))
+        return ast.dump(_bare(syntax_tree(one))) == ast.dump(_bare(syntax_tree(other)))
     except (SyntaxError, ValueError):
         return False
 

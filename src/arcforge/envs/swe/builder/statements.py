@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from arcforge.envs.swe.builder.patches import added_lines
+from arcforge.envs.swe.builder.source_text import syntax_tree
 
 TaskType = Literal["bug fix", "feature", "refactor", "other"]
 """GLM-5 report, section 4.2.1."""
@@ -109,7 +110,7 @@ def _wanted(root: Path, name: str) -> str:
 def _find(path: Path, parts: Sequence[str]) -> tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | None]:
     try:
         text = path.read_text("utf-8")
-        node: ast.AST | None = ast.parse(text)
+        node: ast.AST | None = syntax_tree(text)
     except (OSError, ValueError, SyntaxError):
         return "", None
     for part in parts:

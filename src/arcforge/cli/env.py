@@ -57,6 +57,9 @@ def build(
     bugs: Annotated[int, typer.Option(min=0, help="How many bugs are injected.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="Test suites at a time.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.0, help="Start no new ones after so long; 0: no limit.")] = 0.0,
+    model: Annotated[
+        str, typer.Option(help="An OpenAI-style URL: asked how to set the project up where rules do not find out.")
+    ] = "",
 ) -> None:
     """Software environments of a Python repository: from its history and by injected bugs, each measured twice.
 
@@ -75,7 +78,7 @@ def build(
     if manifest is not None:
         typer.echo(manifests.rebuild(repo, name, manifest, out, task))
     else:
-        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60))
+        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60, model))
 
 
 @app.command()

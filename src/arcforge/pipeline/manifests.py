@@ -7,10 +7,13 @@ import json
 import random
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
+from arcforge.clients.openai import endpoint
 from arcforge.core.errors import TaskError, UserError
 from arcforge.core.metrics import Progress
+from arcforge.core.protocols import Completion, CompletionRequest
 from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
@@ -25,10 +28,27 @@ from arcforge.sandbox.overlay import OverlaySandboxes
 from arcforge.view.table import table
 
 
+@dataclass(frozen=True)
+class UrlCompleter:
+    """The model at a URL, for questions in event loops of their own. Implements core.protocols.Completer."""
+
+    url: str
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        completer = await endpoint(self.url)
+        try:
+            return await completer.complete(request)
+        finally:
+            await completer.close()
+
+
 def build(
-    repo: Path | None, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float, index: str = INDEX
-) -> str:
-    """Mine one repository, or without one the releases of pypi/NAME; its yield table."""
+    repo: Path | None, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float, model: str = "",
+    index: str = INDEX,
+) -> str:  # fmt: skip
+    """Mine one repository, or without one the releases of pypi/NAME; its yield table. model: the URL of one that is asked how to set the
+    project up where rules do not find out."""
+    completer = (lambda: UrlCompleter(model)) if model else None
     settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
     if repo is None:
         python = ".".join(map(str, sys.version_info[:2]))
@@ -36,9 +56,9 @@ def build(
         if not found:
             raise UserError(f"{name}: no release with a source archive for Python {python}")
         repo = assemble(_project(name), found, out / shard_name(name) / "releases", index)
-        account = build_repository(repo, name, out, settings, releases=found)
+        account = build_repository(repo, name, out, settings, releases=found, completer=completer)
     else:
-        account = build_repository(repo, name, out, settings)
+        account = build_repository(repo, name, out, settings, completer=completer)
     rate = f"{account.valid} valid of {account.measured} measured in this call, {account.per_hour:.0f} an hour"
     return f"{yield_table([account])}\n{rate}\nmanifest: {out / 'manifest'}"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines, Progress
+from arcforge.core.protocols import Completer
 from arcforge.core.runs import RunFolder, atomic_write, read_jsonl
 from arcforge.envs.swe.builder.bugs import Bug, choose
 from arcforge.envs.swe.builder.checkouts import Checkouts, best_checkouts
@@ -36,8 +37,11 @@ from arcforge.envs.swe.builder.mining import (
 from arcforge.envs.swe.builder.patches import is_test_file, side
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.releases import Release
+from arcforge.envs.swe.builder.setup_agent import set_up
 from arcforge.envs.swe.builder.suite import Entered, Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes
+
+TRIED = 5  # test files that tell whether an interpreter will do
 
 
 class BuildSettings(Value):
@@ -67,13 +71,14 @@ class Candidate:
 def build_repository(
     path: Path, repository: str, folder: Path, settings: BuildSettings,
     interpreter: Interpreter | None = None, checkouts: Checkouts | None = None, python: Path | None = None,
-    releases: Sequence[Release] = (),
+    releases: Sequence[Release] = (), completer: Callable[[], Completer] | None = None,
 ) -> Yield:  # fmt: skip
     """Mine the clone at `path`, called `repository` (owner/name), into `folder`; call again to go on where it ended.
 
     Leaves `results.jsonl` (a row per candidate, with every test name) and the shard of the valid ones in `folder/manifest`.
     releases: what the clone is made of, if it is (builder.releases). Without `interpreter` one is installed beside the results
-    with `python`; that this fails is counted too. UserError for a bad clone or name.
+    with `python`, as a model says where rules do not find out how (completer: a new one for each question); that this fails is
+    counted too. UserError for a bad clone or name.
     """
     started = time.monotonic()
     clone, shard = Clone(path), shard_name(repository)
@@ -81,14 +86,14 @@ def build_repository(
     head = clone.head()
     outcomes: list[str] = []
     with Ledger(place.path / "results.jsonl") as ledger, ExitStack() as opened:
-        interpreter = interpreter or _installed(clone, head, place.path / "venv", python, ledger)
+        if checkouts is None:
+            checkouts = best_checkouts()
+            opened.callback(checkouts.close)
+        interpreter = interpreter or _installed(clone, head, place.path / "venv", python, ledger, checkouts, completer)
         installed = time.monotonic()
         commits = clone.commits(settings.commits, head)
         taken, sifted = sift(commits)
         if interpreter:
-            if checkouts is None:
-                checkouts = best_checkouts()
-                opened.callback(checkouts.close)
             source = _Source(Suite(clone, interpreter, checkouts, settings.seconds), repository, opened)
             candidates = [source.commit(commit) for commit in taken]
             candidates += [part for commit in commits for part in source.parts(commit)]
@@ -137,13 +142,32 @@ def valid_rows(rows: Sequence[dict[str, Any]]) -> list[TaskRow]:
     return [TaskRow.model_validate(row["task"]) for row in rows if row["outcome"] == VALID]
 
 
-def _installed(clone: Clone, head: str, folder: Path, python: Path | None, ledger: Ledger) -> Interpreter | None:
+def _installed(
+    clone: Clone, head: str, folder: Path, python: Path | None, ledger: Ledger, checkouts: Checkouts,
+    completer: Callable[[], Completer] | None,
+) -> Interpreter | None:  # fmt: skip
     """None when pip does not manage; the ledger then says why."""
+
+    def trial(interpreter: Interpreter) -> str:
+        suite = Suite(clone, interpreter, checkouts)
+        tests = _test_files(clone, head)[:TRIED]
+        try:
+            with suite.tree(head) as tree:
+                return "" if suite.run(tree, (), tests).passed else f"no test of {', '.join(tests)} passes"
+        except Rejected as error:
+            return str(error)
+
     try:
-        return install(clone, head, folder, python)
+        if completer is None or (folder / "interpreter.json").exists():
+            return install(clone, head, folder, python)
+        return set_up(clone, head, folder, python, trial, completer)
     except Rejected as error:
         ledger.write_failure("install", head, error)
         return None
+
+
+def _test_files(clone: Clone, commit: str) -> list[str]:
+    return [path for path in clone.paths(commit) if side(path) == "test" and is_test_file(path)]
 
 
 @dataclass(frozen=True)
@@ -197,8 +221,7 @@ def _entered(suite: Suite, tree: Path, head: str, cache: Path) -> Entered:
     """Which functions every passing test enters, from the cache if it is of this commit."""
     if cache.exists() and (held := json.loads(cache.read_text()))["commit"] == head:
         return {test: [(path, line) for path, line in places] for test, places in held["entered"].items()}
-    tests = [path for path in suite.clone.paths(head) if side(path) == "test" and is_test_file(path)]
-    run, entered = suite.entered(tree, tests)
+    run, entered = suite.entered(tree, _test_files(suite.clone, head))
     entered = {test: places for test, places in entered.items() if test in run.passed}
     atomic_write(cache, json.dumps({"commit": head, "entered": entered}))
     return entered

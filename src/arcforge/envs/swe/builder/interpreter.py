@@ -52,12 +52,13 @@ def existing(python: Path | None = None, project: str = "") -> Interpreter:
 
 def install(
     clone: Clone, commit: str, folder: Path, python: Path | None = None,
-    requirements: Sequence[str] | None = None, pip: Sequence[str] = (),
+    requirements: Sequence[str] | None = None, pip: Sequence[str] = (), needs: Needs | None = None,
 ) -> Interpreter:  # fmt: skip
     """A new virtual environment in `folder` for the project at `commit`; one that is complete is taken as it is.
 
     With `requirements` (exact versions, as a manifest holds them) nothing is resolved anew. `pip`: more options for pip
-    install. Runs the project's build code: trusted repositories only. Rejected("install") when pip does not manage.
+    install. needs: found by rules if not given. Runs the project's build code: trusted repositories only. Rejected("install")
+    when pip does not manage.
     """
     folder = folder.resolve()  # pip runs elsewhere
     done = folder / "interpreter.json"
@@ -69,7 +70,7 @@ def install(
         tree = Path(scratch) / "tree"
         tree.mkdir()
         clone.export(commit, tree)
-        needs = detect(tree)
+        needs = needs or detect(tree)
         program = folder / "bin" / "python"
         _install(program, tree, needs, clone.version(commit), requirements, pip)
         name, generated = _project(program, tree)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from arcforge.envs.terminal.draft import Draft
@@ -72,44 +73,9 @@ def environment(rng: random.Random, level: int) -> Draft:
         for key in rng.sample(_KEYS, level + 1)
     ]
     layers = ["base.env", "staging.env", "local.env"][: 1 + level]
-    merged: dict[str, str] = {}
-    files: dict[str, str | bytes] = {}
-    for index, layer in enumerate(layers):
-        chosen = names if not index else rng.sample(names, max(1, len(names) // 2))
-        lines = [f"# {layer}"]
-        for name in chosen:
-            value = _value(rng, name.rpartition("_")[2].lower())
-            if level > 1 and merged and rng.random() < 0.3:
-                value = f"{value}-${{{rng.choice(sorted(set(merged) - {name}) or [name])}}}"
-            quoted = f'"{value}"' if rng.random() < 0.4 else value
-            lines.append(f"{name}={quoted}")
-            merged[name] = value
-        files[f"env/{layer}"] = "\n".join([*lines, ""]) + "\n"
+    merged, files = _layered(rng, names, layers, refers=level > 1)
     resolved = _resolve(merged)
-    told = [
-        f"The files {', '.join('/app/env/' + layer for layer in layers)} have lines NAME=value; a later file overrides an earlier "
-        "one. Values may be in double quotes, which are no part of them. Lines that begin with # and empty lines say nothing.",
-    ]
-    if level > 1:
-        told.append(
-            "A `${NAME}` in a value stands for the final value of that variable, itself expanded; one that leads back to itself "
-            "stands for nothing (an empty text) where the circle closes, that is where a name comes up that is being expanded already."
-        )
-    told.append("Write /app/final.json: an object of all names and their final values, all of them strings.")
-    solve = f"""import re, json
-values = {{}}
-for layer in {layers!r}:
-    for line in open('env/' + layer):
-        line = line.strip()
-        if line and not line.startswith('#'):
-            name, _, value = line.partition('=')
-            values[name] = value.strip('"')
-def expand(name, seen):
-    if name in seen: return ''
-    return re.sub(r'\\$\\{{(\\w+)\\}}', lambda m: expand(m[1], seen | {{name}}), values.get(name, ''))
-final = {{name: expand(name, set()) for name in values}}
-json.dump(final, open('final.json', 'w'))
-"""
+    told, solve = [*_told_of_layers(layers, refers=level > 1)], _EXPAND.replace("LAYERS", repr(layers))
     checks: list[dict[str, Any]] = [{"kind": "json", "path": "final.json", "value": resolved}]
     if level > 2:
         used = rng.sample(names, 3)
@@ -121,11 +87,59 @@ json.dump(final, open('final.json', 'w'))
         rendered = template
         for name in used:
             rendered = rendered.replace(f"@{name}@", resolved[name])
-        solve += (
-            "open('rendered.txt', 'w').write(re.sub(r'@(\\w+)@', lambda m: final[m[1]], open('template.txt').read()))\n"
-        )
+        solve += _RENDER
         checks.append({"kind": "text", "path": "rendered.txt", "text": rendered})
     return Draft("\n".join(told), PYTHON.format(solve), checks, files)
+
+
+def _layered(
+    rng: random.Random, names: Sequence[str], layers: Sequence[str], refers: bool
+) -> tuple[dict[str, str], dict[str, str | bytes]]:
+    """(what the layers come to, its references not expanded; the files). refers: values may refer to names of before."""
+    merged: dict[str, str] = {}
+    files: dict[str, str | bytes] = {}
+    for index, layer in enumerate(layers):
+        chosen = names if not index else rng.sample(names, max(1, len(names) // 2))
+        lines = [f"# {layer}"]
+        for name in chosen:
+            value = _value(rng, name.rpartition("_")[2].lower())
+            if refers and merged and rng.random() < 0.3:
+                value = f"{value}-${{{rng.choice(sorted(set(merged) - {name}) or [name])}}}"
+            quoted = f'"{value}"' if rng.random() < 0.4 else value
+            lines.append(f"{name}={quoted}")
+            merged[name] = value
+        files[f"env/{layer}"] = "\n".join([*lines, ""]) + "\n"
+    return merged, files
+
+
+def _told_of_layers(layers: Sequence[str], refers: bool) -> list[str]:
+    told = [
+        f"The files {', '.join('/app/env/' + layer for layer in layers)} have lines NAME=value; a later file overrides an earlier "
+        "one. Values may be in double quotes, which are no part of them. Lines that begin with # and empty lines say nothing.",
+    ]
+    if refers:
+        told.append(
+            "A `${NAME}` in a value stands for the final value of that variable, itself expanded; one that leads back to itself "
+            "stands for nothing (an empty text) where the circle closes, that is where a name comes up that is being expanded already."
+        )
+    return [*told, "Write /app/final.json: an object of all names and their final values, all of them strings."]
+
+
+_EXPAND = r"""import re, json
+values = {}
+for layer in LAYERS:
+    for line in open('env/' + layer):
+        line = line.strip()
+        if line and not line.startswith('#'):
+            name, _, value = line.partition('=')
+            values[name] = value.strip('"')
+def expand(name, seen):
+    if name in seen: return ''
+    return re.sub(r'\$\{(\w+)\}', lambda m: expand(m[1], seen | {name}), values.get(name, ''))
+final = {name: expand(name, set()) for name in values}
+json.dump(final, open('final.json', 'w'))
+"""
+_RENDER = "open('rendered.txt', 'w').write(re.sub(r'@(\\w+)@', lambda m: final[m[1]], open('template.txt').read()))\n"
 
 
 def _resolve(values: dict[str, str]) -> dict[str, str]:

@@ -9,6 +9,12 @@ def browsers(root):
     return {pid for pid, name in below(root).items() if "chrom" in name or "headless" in name}
 
 
+def pages(root):
+    """Those of them that hold a page."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in browsers(root)}
+    return {pid for pid, file in commands.items() if file.exists() and b"--type=renderer" in file.read_bytes()}
+
+
 def below(root):
     """Process id -> name of the processes below `root`."""
     children, names = {}, {}

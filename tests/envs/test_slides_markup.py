@@ -5,7 +5,8 @@ from slide_pages import LINES, slide
 
 from arcforge.envs.slides import colours, markup_checks
 from arcforge.envs.slides.markup import MOST_DEPTH, Unreadable, parse
-from arcforge.envs.slides.score import MARKUP_GATES, markup_level
+from arcforge.envs.slides.markup_checks import markup_level
+from arcforge.envs.slides.score import MARKUP_GATES
 
 PICTURE = "data:image/svg+xml;base64,PHN2Zy8+"
 FILES = {"a.svg": b"<svg/>", "b.svg": b"<svg width='1'/>", "copy.svg": b"<svg/>"}

@@ -17,7 +17,8 @@ from arcforge.envs.slides.demonstrations import write_slides
 from arcforge.envs.slides.family import Grader, SlidesFamily, work
 from arcforge.envs.slides.grading import DeckScore, SlideScore
 from arcforge.envs.slides.markup import parse
-from arcforge.envs.slides.score import PageScore, markup_level
+from arcforge.envs.slides.markup_checks import markup_level
+from arcforge.envs.slides.score import PageScore
 from arcforge.envs.slides.writing import BAD_ARGUMENTS, NO_TOOL, OK, Deck
 
 

@@ -17,7 +17,7 @@ from arcforge.core.errors import TaskError, VerifierError
 from arcforge.core.messages import Value
 
 PATIENCE_SECONDS = 180.0  # of one comparison with the start of the process; its own limits are in checking.worker
-Kind = Literal["expression", "quantity"]
+Kind = Literal["expression", "quantity", "slide"]
 
 
 class Comparison(Value):
@@ -31,7 +31,7 @@ class Checker:
     """Compares answers one after another in a process that starts on first use and again after it died.
 
     `equal` raises VerifierError when the process fails and TaskError when the reference cannot be read. An answer that
-    cannot be read or compared within the limits is not equal.
+    cannot be read or compared within the limits is not equal. A slide has no equal: it can be read, or it cannot.
     """
 
     def __init__(self) -> None:

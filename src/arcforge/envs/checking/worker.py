@@ -1,6 +1,6 @@
 """The checking process: `python -m arcforge.envs.checking.worker` answers comparisons, each in a forked child with limits.
 
-Requests are JSON lines on stdin, {"kind": "expression" | "quantity", "reference", "answer"}; answers are JSON lines on
+Requests are JSON lines on stdin, {"kind": "expression" | "quantity" | "slide", "reference", "answer"}; answers are JSON lines on
 stdout, {"equal": bool, "note": str} or {"error": str, "of": "reference" | "machine"}. A child first reads the reference
 and compares it with itself; what breaks until then is the reference's fault, what breaks later the answer's: symbolic
 algebra on an unknown text may need any time and memory, so the child has CPU seconds and an address space of its own.
@@ -21,7 +21,11 @@ from typing import Any, NoReturn
 CPU_SECONDS = 4
 MEMORY_BYTES = 2 << 30
 WALL_SECONDS = 60.0  # a child that uses up neither is starved by the machine
-MODULES = {"expression": "arcforge.envs.checking.expressions", "quantity": "arcforge.envs.checking.quantities"}
+MODULES = {
+    "expression": "arcforge.envs.checking.expressions",
+    "quantity": "arcforge.envs.checking.quantities",
+    "slide": "arcforge.envs.slides.reading",
+}
 TOO_DEAR = f"the answer cannot be compared within {CPU_SECONDS} CPU seconds and {MEMORY_BYTES >> 30} GiB"
 
 

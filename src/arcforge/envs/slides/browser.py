@@ -24,6 +24,15 @@ PAGE_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 STILL = "*, *::before, *::after { animation: none !important; transition: none !important; }"
 
+# Through the prototype, as everything of measure.js: an `<img name=adoptedStyleSheets>` hides the document's own.
+ADOPT = """css => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(css);
+    Object.getOwnPropertyDescriptor(Document.prototype, "adoptedStyleSheets").set.call(document, [sheet]);
+}"""
+# In a sandbox a document does not load itself again or another one by `<meta http-equiv=refresh>` while it is measured.
+HEADERS = {"content-type": "text/html; charset=utf-8", "content-security-policy": "sandbox allow-same-origin"}
+
 
 def find_chromium() -> str:
     """Path of a headless Chromium. UserError when this machine has none."""
@@ -79,7 +88,7 @@ class Renderer:
             await self.close()
             api, path = playwright(), find_chromium()
             # The start is a task of its own, so that close() ends the driver of a start that was cut short.
-            self._driver = driver = asyncio.ensure_future(api.async_playwright().start())
+            driver = self._driver = asyncio.ensure_future(api.async_playwright().start())
             try:
                 async with asyncio.timeout(START_SECONDS):
                     started = await asyncio.shield(driver)
@@ -108,10 +117,7 @@ async def _render(browser: Any, html: str, files: Mapping[str, bytes]) -> Render
         await context.route("**/*", lambda route: _answer(route, html, files))
         page = await context.new_page()
         await page.goto(ORIGIN, wait_until="load")
-        await page.evaluate(
-            "css => { const sheet = new CSSStyleSheet(); sheet.replaceSync(css); document.adoptedStyleSheets = [sheet]; }",
-            STILL,
-        )
+        await page.evaluate(ADOPT, STILL)
         screenshot = await page.screenshot(type="png", animations="disabled")
         measure = resources.files("arcforge.envs.slides").joinpath("measure.js").read_text()
         before = await page.evaluate(measure, "before")
@@ -126,7 +132,7 @@ async def _answer(route: Any, html: str, files: Mapping[str, bytes]) -> None:
     """The slide, one of its files, or nothing."""
     name = route.request.url.removeprefix(ORIGIN)
     if not name and route.request.is_navigation_request():
-        await route.fulfill(body=html, content_type="text/html; charset=utf-8")
+        await route.fulfill(body=html, headers=HEADERS)
     elif route.request.url.startswith(ORIGIN) and name in files:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         await route.fulfill(body=files[name], content_type=kind)

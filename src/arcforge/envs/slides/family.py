@@ -11,6 +11,7 @@ from arcforge.core.errors import TaskError
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import Verdict
 from arcforge.core.tasks import Conversation, Split
+from arcforge.envs.checking.client import Checker
 from arcforge.envs.single_turn import draw
 from arcforge.envs.slides.briefs import DOMAINS, Brief, make
 from arcforge.envs.slides.demonstrations import write_headings, write_slides
@@ -29,9 +30,13 @@ LAZY_REWARD = (
 
 
 class Grader:
-    """The browser that the family's episodes share; it starts with the first grading. Belongs to one event loop."""
+    """The browser and the checking process that the family's episodes share; they start with the first grading.
+
+    Belongs to one event loop.
+    """
 
     def __init__(self) -> None:
+        self._checker = Checker()
         self._renderer: Renderer | None = None
 
     async def grade(self, brief: Brief, written: dict[int, str]) -> DeckScore:
@@ -40,9 +45,10 @@ class Grader:
         from arcforge.envs.slides.grading import grade_deck
 
         self._renderer = self._renderer or Renderer()
-        return await grade_deck(self._renderer, brief, written)
+        return await grade_deck(self._renderer, self._checker, brief, written)
 
     async def close(self) -> None:
+        await self._checker.close()
         if self._renderer is not None:
             await self._renderer.close()
 
@@ -87,7 +93,7 @@ class SlidesEpisode:
         return self._deck.call(call)
 
     async def grade(self, messages: Sequence[Message]) -> Verdict:
-        """The deck's score; details say for every slide what it lost. Raises VerifierError when the browser fails."""
+        """The deck's score; details say for every slide what it lost. Raises VerifierError when a process fails."""
         score = await self._task.grader.grade(self._task.brief, self._deck.slides)
         return Verdict(reward=round(score.reward, 4), details={"slides": [slide.details() for slide in score.slides]})
 
@@ -136,7 +142,7 @@ class SlidesFamily:
             raise TaskError(f"slides {split} {index}: good slides were given {good.reward}, headings {lazy.reward}")
 
     async def close(self) -> None:
-        """End the browser."""
+        """End the browser and the checking process."""
         await self._grader.close()
 
     def _draw(self, split: Split, index: int, rng: random.Random) -> Brief:

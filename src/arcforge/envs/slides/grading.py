@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -9,11 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arcforge.core.messages import Value
-from arcforge.envs.slides import markup
+from arcforge.envs.checking.client import Checker
 from arcforge.envs.slides.briefs import Brief, SlideBrief
 from arcforge.envs.slides.browser import Renderer
+from arcforge.envs.slides.check import Check
 from arcforge.envs.slides.content import Content, content, visible_text
+from arcforge.envs.slides.markup import Unreadable
 from arcforge.envs.slides.pixel_checks import ALIKE, difference, fingerprint
+from arcforge.envs.slides.reading import read
+from arcforge.envs.slides.rendering import Rendering
 from arcforge.envs.slides.score import PageScore, page_score, unreadable
 
 SAME_WORDS = 0.8
@@ -59,13 +64,12 @@ class Look(NamedTuple):
     text: str
 
 
-async def grade_deck(renderer: Renderer, brief: Brief, written: Mapping[int, str]) -> DeckScore:
-    """Grade slides by number from 1. Raises VerifierError when the browser fails, UserError where there is none."""
-    files = {name: text.encode() for name, text in brief.files.items()}
+async def grade_deck(renderer: Renderer, checker: Checker, brief: Brief, written: Mapping[int, str]) -> DeckScore:
+    """Grade slides by number from 1. Raises VerifierError when a process fails, UserError where there is no browser."""
     scores: list[SlideScore] = []
     looks: list[Look | None] = []
     for number, slide in enumerate(brief.slides, 1):
-        score, look = await _grade_slide(renderer, slide, written.get(number), files)
+        score, look = await _grade_slide(renderer, checker, slide, written.get(number), brief.files)
         scores.append(score)
         looks.append(look)
     for again in duplicates(looks):
@@ -74,19 +78,24 @@ async def grade_deck(renderer: Renderer, brief: Brief, written: Mapping[int, str
 
 
 async def _grade_slide(
-    renderer: Renderer, slide: SlideBrief, html: str | None, files: Mapping[str, bytes]
+    renderer: Renderer, checker: Checker, slide: SlideBrief, html: str | None, files: Mapping[str, str]
 ) -> tuple[SlideScore, Look | None]:
     """(score, look where there is one)."""
     nothing = Content(share=0.0, missing=("everything",))
     if html is None:
         return SlideScore(page=unreadable("not written"), content=nothing), None
     try:
-        tree = markup.parse(html)
-    except markup.Unreadable as reason:
+        markup = await read(checker, files, html)
+    except Unreadable as reason:
         return SlideScore(page=unreadable(str(reason)), content=nothing), None
-    rendering = await renderer.render(html, files)
+    rendering = await renderer.render(html, {name: text.encode() for name, text in files.items()})
+    # In a thread: a canvas full of letters takes seconds, in which the event loop has others to serve.
+    return await asyncio.to_thread(_look_at, slide, markup, rendering)
+
+
+def _look_at(slide: SlideBrief, markup: Sequence[Check], rendering: Rendering) -> tuple[SlideScore, Look]:
     pixels = rendering.pixels()
-    page = page_score(tree, rendering, pixels, files, slide.kind == "title")
+    page = page_score(markup, rendering, pixels, slide.kind == "title")
     text = visible_text(rendering, pixels)
     said = content(slide, rendering, pixels, text)
     return SlideScore(page=page, content=said), Look(fingerprint(pixels), text)

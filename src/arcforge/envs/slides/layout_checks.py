@@ -4,7 +4,7 @@ measured with overflow visible, and what spacing stretches without it. Each chec
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 
 from arcforge.envs.slides.check import Check, check, ramp
 from arcforge.envs.slides.rendering import CANVAS, HEIGHT, WIDTH, Rect, Rendering, Text, union
@@ -16,6 +16,7 @@ EDGE = 24.0  # text keeps this distance from the canvas's edges
 RHYTHM = 24.0  # blank space above and below a leaf that still belongs to it
 FILLED, SPARSE = 0.7, 0.55  # of the height is used by a slide that is not a title, and by one far too empty
 SEEN = 0.67  # of the sampled points
+COMPARED = 400  # a canvas holds far fewer lines, and a hostile one tens of thousands
 
 
 def real_size(rendering: Rendering) -> tuple[float, float]:
@@ -111,13 +112,14 @@ def text_size(rendering: Rendering) -> Check:
 
 
 def overlap(rendering: Rendering) -> Check:
-    """Lines of text of different blocks do not lie on one another. Texts of 400 or more are not compared."""
-    shown = [t for t in rendering.page.texts if t.rects][:400]
+    """Lines of text of different blocks do not lie on one another. Lines after the first COMPARED are not compared."""
+    lines = [(t, rect) for t in rendering.page.texts for rect in t.rects][:COMPARED]
+    shown = [(text, [rect for _, rect in group]) for text, group in groupby(lines, lambda line: line[0])]
     found = []
-    for one, other in combinations(shown, 2):
+    for (one, ones), (other, others) in combinations(shown, 2):
         if one.block == other.block or one.box.meet(other.box).area == 0:
             continue
-        common = max(a.meet(b).area / min(a.area, b.area) for a in one.rects for b in other.rects)
+        common = max(a.meet(b).area / min(a.area, b.area) for a in ones for b in others)
         if common > 0.15:
             found += [one.element, other.element]
     return check(2, "overlap", 1 - 0.25 * len(found), found)

@@ -23,9 +23,11 @@ POINTS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm":
 NO_TEXT = frozenset({"script", "style", "head", "title", "noscript", "template", "desc"})
 MOST_DEPTH = 150
 MOST_CHARACTERS = 200_000
+MOST_ELEMENTS = 1500  # measure.js looks at as many
 MOST_VALUE = 1000  # characters of a value with custom properties put in
 LARGEST_FONT = 1e4
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,([^()]*))?\)")
+SURROGATE = re.compile("[\ud800-\udfff]")
 LENGTH = re.compile(r"(-?(?:\d+(?:\.\d+)?|\.\d+))([a-z]+|%)?$")
 
 
@@ -92,13 +94,21 @@ class Markup:
 
 
 def parse(source: str) -> Markup:
-    """Parse as a browser does: anything gives a tree; what had to be repaired is in `errors`. Raises Unreadable."""
+    """Parse as a browser does: anything gives a tree; what had to be repaired is in `errors`. Raises Unreadable.
+
+    Hostile markup may need any time and memory (`reading.py` bounds both): selectors of many parts are tried on every path
+    of ancestors, variables are handed down to every element, and formatting elements are opened again in every paragraph.
+    """
     if len(source) > MOST_CHARACTERS:
         raise Unreadable(f"{len(source)} characters, at most {MOST_CHARACTERS}")
+    if SURROGATE.search(source):  # JSON can say half a character, which no file and no browser can be given
+        raise Unreadable("half of a surrogate pair, which is no character")
     parser = HTMLParser(namespace_html_elements=False)
     tree: Any = parser.parse(source)
     if _deeper_than(tree, MOST_DEPTH):
         raise Unreadable(f"elements nested more than {MOST_DEPTH} deep")
+    if sum(1 for _ in tree.iter()) > MOST_ELEMENTS:
+        raise Unreadable(f"more than {MOST_ELEMENTS} elements")
     try:
         rules, css_errors = _rules(tree)
         root = _build(cssselect2.ElementWrapper.from_html_root(tree), None, rules)

@@ -27,6 +27,22 @@ REPEATED_CHARACTERS = 20
 DATA = re.compile(r"data:([\w/+.-]*)((?:;[\w=-]+)*?)(;base64)?,(.*)", re.DOTALL)
 
 
+def markup_level(markup: Markup, files: Mapping[str, bytes]) -> list[Check]:
+    """Level 1 of one slide."""
+    return [
+        parsable(markup),
+        position(markup),
+        spacing(markup),
+        contrast(markup),
+        typography(markup),
+        saturation(markup),
+        missing_images(markup, files),
+        duplicate_images(markup, files),
+        repetition(markup),
+        concealment(markup),
+    ]
+
+
 def parsable(markup: Markup) -> Check:
     """A complete document whose HTML and CSS need no repair and which contains nothing but a page."""
     errors = [error for error in (*markup.errors, *markup.css_errors) if error not in HARMLESS]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from arcforge.core.messages import Value
+
+if TYPE_CHECKING:
+    import numpy as np
 
 WIDTH, HEIGHT = 1280, 720
 """The canvas: strictly 16:9 (GLM-5 report, section 4.2.5)."""
@@ -140,6 +141,9 @@ class Rendering(Value):
 
 def decode(picture: bytes) -> np.ndarray:
     """A picture file as uint8 [height, width, 3]. UserError without Pillow."""
+    # The process that reads markup needs the canvas's size alone, and numpy's threads would take its address space.
+    import numpy as np
+
     from arcforge.envs.slides.libraries import pillow
 
     with pillow().open(io.BytesIO(picture)) as image:

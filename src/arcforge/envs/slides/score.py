@@ -8,9 +8,8 @@ import numpy as np
 
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Value
-from arcforge.envs.slides import layout_checks, markup_checks, pixel_checks
+from arcforge.envs.slides import layout_checks, pixel_checks
 from arcforge.envs.slides.check import Check, check
-from arcforge.envs.slides.markup import Markup
 from arcforge.envs.slides.rendering import Rendering
 
 LEVELS = {1: 0.3, 2: 0.4, 3: 0.3}
@@ -32,22 +31,6 @@ class PageScore(Value):
 
     def __getitem__(self, name: str) -> Check:
         return next(c for c in self.checks if c.name == name)
-
-
-def markup_level(markup: Markup, files: Mapping[str, bytes]) -> list[Check]:
-    """Level 1 of one slide."""
-    return [
-        markup_checks.parsable(markup),
-        markup_checks.position(markup),
-        markup_checks.spacing(markup),
-        markup_checks.contrast(markup),
-        markup_checks.typography(markup),
-        markup_checks.saturation(markup),
-        markup_checks.missing_images(markup, files),
-        markup_checks.duplicate_images(markup, files),
-        markup_checks.repetition(markup),
-        markup_checks.concealment(markup),
-    ]
 
 
 def layout_level(rendering: Rendering, title: bool) -> list[Check]:
@@ -96,11 +79,9 @@ def _weight(result: Check) -> float:
     return 3.0 if result.name in HEAVY else 2.0 if result.name in WEIGHTY else 1.0
 
 
-def page_score(
-    markup: Markup, rendering: Rendering, pixels: np.ndarray, files: Mapping[str, bytes], title: bool = False
-) -> PageScore:
-    """All three levels of one slide. pixels: the rendering's. title: it may be sparse."""
-    checks = [*markup_level(markup, files), *layout_level(rendering, title), *pixel_level(pixels, rendering, title)]
+def page_score(markup: Sequence[Check], rendering: Rendering, pixels: np.ndarray, title: bool = False) -> PageScore:
+    """All three levels of one slide. markup: the checks of level 1. pixels: the rendering's. title: it may be sparse."""
+    checks = [*markup, *layout_level(rendering, title), *pixel_level(pixels, rendering, title)]
     if next(c for c in checks if c.name == "parsable").score == 0:
         return PageScore(quality=0.0, checks=tuple(checks))
     return PageScore(quality=quality(checks), checks=tuple(checks))

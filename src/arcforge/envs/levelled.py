@@ -49,7 +49,7 @@ Maker = Callable[[random.Random, int], Exercise]
 class LevelledFamily:
     """Implements core.tasks.Family. A family of its own sets the class variables and says how an answer is written.
 
-    levels: those that take turns, each 1 to 5. kinds: those that take turns, all by default. The exercises depend on the
+    levels: those that take turns, each 1 to 5. kinds: those that take turns; none stands for all. The exercises depend on the
     class, the seed, levels and kinds; `name` is what they say, and the registry sets it to what was asked for.
     """
 
@@ -60,9 +60,9 @@ class LevelledFamily:
     def __init__(
         self,
         scorer: Scorer,
-        seed: int = 0,
-        levels: Sequence[int] = LEVELS,
-        kinds: Sequence[str] = (),
+        seed: int,
+        levels: Sequence[int],
+        kinds: Sequence[str],
     ) -> None:
         unknown = [kind for kind in kinds if kind not in self.makers]
         if unknown:

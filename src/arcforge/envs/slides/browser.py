@@ -21,6 +21,7 @@ FLAGS = ("--font-render-hinting=none", "--force-color-profile=srgb", "--disable-
 ORIGIN = "http://slide.invalid/"
 START_SECONDS = 60.0
 PAGE_SECONDS = 60.0
+PAGES_AT_ONCE = 2
 CLOSE_SECONDS = 5.0
 STILL = "*, *::before, *::after { animation: none !important; transition: none !important; }"
 
@@ -48,9 +49,9 @@ class Renderer:
     The page's own scripts are off, so nothing in it can answer for the browser; it gets `files` and nothing else.
     """
 
-    def __init__(self, concurrency: int = 2, page_seconds: float = PAGE_SECONDS) -> None:
+    def __init__(self, page_seconds: float = PAGE_SECONDS) -> None:
         self._page_seconds = page_seconds
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
         self._starting = asyncio.Lock()
         self._driver: asyncio.Future[Any] | None = None
         self._browser: Any = None

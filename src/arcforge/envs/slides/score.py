@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,15 +61,15 @@ def pixel_level(pixels: np.ndarray, rendering: Rendering, title: bool) -> list[C
     ]
 
 
-def quality(checks: Sequence[Check], levels: Mapping[int, float] = LEVELS) -> float:
+def quality(checks: Sequence[Check]) -> float:
     """The weighted mean of the levels' weighted means, times the gates. UserError for a level without a check."""
     means = {}
-    for level in levels:
+    for level in LEVELS:
         of_level = [(_weight(c), c.score) for c in checks if c.level == level]
         if not of_level:
-            raise UserError(f"level {level} has a weight but no check; leave it out of the weights")
+            raise UserError(f"level {level} has a weight but no check")
         means[level] = sum(w * s for w, s in of_level) / sum(w for w, _ in of_level)
-    total = sum(weight * means[level] for level, weight in levels.items()) / sum(levels.values())
+    total = sum(weight * means[level] for level, weight in LEVELS.items())
     for gate in checks:
         total *= 0.5 + 0.5 * gate.score if gate.name in GATES else 1.0
     return total

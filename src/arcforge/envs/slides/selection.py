@@ -37,10 +37,10 @@ def spread(samples: Sequence[T], batches: int) -> list[list[T]]:
     return [list(samples[start::batches]) for start in range(batches)]
 
 
-def accept_page(slide: SlideScore, quality: float = PAGE_QUALITY, content: float = PAGE_CONTENT) -> bool:
+def accept_page(slide: SlideScore) -> bool:
     """Page-level rejection: valid, well made, complete, and not seen before in its deck."""
     valid = slide.page["parsable"].score > 0 and not slide.duplicate
-    return valid and slide.page.quality >= quality and slide.content.share >= content
+    return valid and slide.page.quality >= PAGE_QUALITY and slide.content.share >= PAGE_CONTENT
 
 
 def tools_correct(messages: Sequence[Message], slides: int) -> bool:
@@ -52,9 +52,9 @@ def tools_correct(messages: Sequence[Message], slides: int) -> bool:
     return complete and len(answers) == len(calls) and all(answer == OK for answer in answers)
 
 
-def diverse(texts: Sequence[str], most: float = MOST_SHARED_WORDS) -> bool:
-    """No two slides share more than `most` of their words."""
-    return all(shared_words(one, other) <= most for one, other in combinations(texts, 2))
+def diverse(texts: Sequence[str]) -> bool:
+    """No two slides share more than MOST_SHARED_WORDS of their words."""
+    return all(shared_words(one, other) <= MOST_SHARED_WORDS for one, other in combinations(texts, 2))
 
 
 def accept_trajectory(messages: Sequence[Message], texts: Sequence[str]) -> bool:

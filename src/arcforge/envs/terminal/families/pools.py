@@ -33,10 +33,9 @@ def person(rng: random.Random) -> str:
     return f"{rng.choice(PEOPLE)} {rng.choice(FAMILY_NAMES)}"
 
 
-def moment(rng: random.Random, years: tuple[int, int] = (2019, 2025)) -> datetime:
-    """UTC, whole seconds."""
-    start = datetime(years[0], 1, 1, tzinfo=UTC)
-    return start + timedelta(seconds=rng.randrange(366 * 86400 * (years[1] - years[0])))
+def moment(rng: random.Random) -> datetime:
+    """UTC, whole seconds, of the six years from 2019."""
+    return datetime(2019, 1, 1, tzinfo=UTC) + timedelta(seconds=rng.randrange(6 * 366 * 86400))
 
 
 def address(rng: random.Random) -> str:

@@ -7,7 +7,9 @@ import zipfile
 import pytest
 from small_repository import git, small_repository, this_interpreter
 
-from arcforge.core.errors import UserError
+from arcforge.clients.scripted import ScriptedCompleter
+from arcforge.core.errors import EngineError, UserError
+from arcforge.core.messages import Message
 from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone, commit_everything
 from arcforge.envs.swe.builder.detection import detect, import_roots
@@ -17,6 +19,7 @@ from arcforge.envs.swe.builder.mining import sift
 from arcforge.envs.swe.builder.patches import side, take_apart
 from arcforge.envs.swe.builder.rebuild import restore
 from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.setup_agent import set_up
 from arcforge.envs.swe.builder.statements import broken_statement, from_message, required_names, task_type
 
 PROJECTS = {
@@ -89,6 +92,35 @@ def test_an_installation_writes_exact_versions_down_and_is_taken_as_it_is(tmp_pa
     with pytest.raises(Rejected) as caught:
         install(clone, clone.head(), tmp_path / "other", requirements=["demo-dep==1.2.4"], pip=offline)
     assert caught.value.reason == "install" and not (tmp_path / "other" / "interpreter.json").exists()
+
+
+def test_a_model_is_asked_where_rules_do_not_find_out_and_is_told_what_fails(tmp_path, monkeypatch):
+    small_repository(tmp_path / "shop")
+    clone, wheels = Clone(tmp_path / "shop"), tmp_path / "wheels"
+    wheel(wheels, "demo_dep", "1.2.3")
+    wheel(wheels, "pytest", "99.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+
+    def trial(interpreter):
+        found = any(line.lower().startswith(("demo-dep", "demo_dep")) for line in interpreter.requirements)
+        return "" if found else "ModuleNotFoundError: demo_dep"
+
+    right = '```json\n{"packaged": false, "requirements": ["demo-dep"], "options": ["-p", "no:demo"]}\n```'
+    texts = ["I do not know.", '{"packaged": false, "requirements": ["--index-url=http://x"]}', right]
+    script = ScriptedCompleter([Message(role="assistant", content=text) for text in texts])
+    found = set_up(clone, clone.head(), tmp_path / "venv", None, trial, lambda: script)
+    assert found.options == ("-p", "no:demo") and trial(found) == ""
+    assert install(clone, clone.head(), tmp_path / "venv") == found  # what was found is kept
+    first, *later = [request.messages[-1].content for request in script.requests]
+    assert "ModuleNotFoundError: demo_dep" in first and "shop/prices.py" in first and "=== README.md" in first
+    assert len(later) == 2 and all("not what was asked for" in text for text in later)
+    useless = ScriptedCompleter(lambda request: Message(role="assistant", content='{"packaged": false}'))
+    with pytest.raises(Rejected, match="after 3 answers of the model: ModuleNotFoundError"):
+        set_up(clone, clone.head(), tmp_path / "other", None, trial, lambda: useless)
+    silent = ScriptedCompleter(lambda request: EngineError("down"))
+    with pytest.raises(Rejected, match=r"does not answer: .*down"):
+        set_up(clone, clone.head(), tmp_path / "other", None, trial, lambda: silent)
 
 
 def wheel(folder, name, version):

@@ -18,10 +18,10 @@ from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import read_shard
 from arcforge.envs.swe.builder.rebuild import build, validate_rows
 from arcforge.envs.swe.builder.releases import assemble, releases
-from arcforge.envs.swe.builder.source_text import same_code
+from arcforge.envs.swe.builder.source_text import older_functions, same_code
 from arcforge.envs.swe.builder.suite import Suite
 
-FIXED = PRICES.replace("[: count - 1]", "[:count]")
+FIXED = PRICES.replace("[: count - 1]", "[:count]").replace("no prices", "nothing to add")
 FIRST = {"shop/__init__.py": "", "shop/prices.py": PRICES, "tests/test_prices.py": TEST_PRICES, "CHANGES.md": "# 1.0\n"}
 SECOND = FIRST | {
     "shop/prices.py": FIXED + DISCOUNT,
@@ -111,9 +111,13 @@ def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
         clone, "pypi/the-shop", tmp_path / "out", BuildSettings(bugs=0, seconds=30), this_interpreter(),
         ProcessCheckouts(), releases=found,
     )  # fmt: skip
-    assert account.outcomes == {"part": {"no_code": 1, "valid": 1}} and account.sifted == {"message": 1}
-    environment, (row,) = read_shard(tmp_path / "out/manifest", "pypi/the-shop")
+    assert account.outcomes == {"part": {"valid": 2, "no_code": 1, "no_fail_to_pass": 1}}
+    environment, rows = read_shard(tmp_path / "out/manifest", "pypi/the-shop")
+    one, row = sorted(rows, key=lambda row: row.function or "", reverse=True)
     assert environment.releases == tuple(found) and (row.source, row.part) == ("part", "shop/prices.py")
+    assert one.function == "cheapest" and len(one.fail_to_pass) == 2 and one.pass_to_pass == 4 and not row.function
+    built = build(one, Clone(clone), tmp_path / "one")
+    assert "discount" in (text := (built.directory / "shop/prices.py").read_text()) and "[: count - 1]" in text
     assert (
         set(row.fail_to_pass)
         == {
@@ -133,7 +137,16 @@ def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
         ProcessCheckouts(),
         30,
     )
-    assert validate_rows([row], again).share == 1
+    assert validate_rows(rows, again).share == 1
+
+
+def test_functions_are_as_they_were_where_their_code_changed():
+    old = "class A:\n    @property\n    def x(self):\n        return 1\n\n    def y(self): return 1\n\ndef z(): pass\n\ndef gone(): pass\n"
+    new = "import os\nclass A:\n    @property\n    def x(self):\n        'One.'\n        return 2\n    def y(self): return 1  # so\ndef new(): pass\n"
+    assert older_functions(old, new) == {
+        "A.x": "import os\nclass A:\n    @property\n    def x(self):\n        return 1\n    def y(self): return 1  # so\ndef new(): pass\n"
+    }
+    assert older_functions(old, "def (") == {}
 
 
 def test_documentation_annotations_and_versions_are_no_code():

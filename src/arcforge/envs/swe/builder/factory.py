@@ -25,6 +25,7 @@ from arcforge.envs.swe.builder.interpreter import Interpreter, install
 from arcforge.envs.swe.builder.manifest import TaskRow, environment_row, shard_name, write_shard
 from arcforge.envs.swe.builder.mining import (
     GoldRuns,
+    Part,
     Task,
     bug_name,
     measure_bug,
@@ -182,19 +183,19 @@ class _Source:
         return Candidate(f"commit/{commit.sha}", "commit", lambda: measure_commit(self.suite, self.repository, commit))
 
     def parts(self, commit: Commit) -> list[Candidate]:
-        paths = parts(commit)
-        golds = GoldRuns(self.suite, commit.sha, len(paths))
+        found = parts(self.suite.clone, commit)
+        golds = GoldRuns(self.suite, commit.sha, len(found))
         self.opened.callback(golds.close)
-        return [self._part(commit, path, golds) for path in paths]
+        return [self._part(commit, part, golds) for part in found]
 
-    def _part(self, commit: Commit, path: str, golds: GoldRuns) -> Candidate:
+    def _part(self, commit: Commit, part: Part, golds: GoldRuns) -> Candidate:
         def measured() -> Task:
             try:
-                return measure_part(self.suite, self.repository, commit, path, golds)
+                return measure_part(self.suite, self.repository, commit, part, golds)
             finally:
                 golds.leave()
 
-        return Candidate(f"part/{part_name(commit.sha, path)}", "part", measured)
+        return Candidate(f"part/{part_name(commit.sha, part)}", "part", measured)
 
     def bugs(self, head: str, settings: BuildSettings, cache: Path, ledger: Ledger) -> list[Candidate]:
         """None when the whole suite does not run; the ledger then says why."""

@@ -38,7 +38,8 @@ class EnvironmentRow(Value):
 
 
 class TaskRow(Value):
-    """One environment. source: a whole commit, one source file's part of a commit, or an injected bug. base: commit of the tree
+    """One environment. source: a whole commit, one source file's part of a commit (of it one
+    function's, where `function` names it), or an injected bug. base: commit of the tree
     that an agent gets; commit: where its solution comes from (the same but for whole commits). tests: the test files that are
     run. before_sha256: of the patch that lies on `base` without the solution (the commit's test part, the part taken back, or the
     bug); gold_sha256: of the solution; both over the patch's bytes. pass_to_pass: how many, held by measurement.names_sha256
@@ -53,6 +54,7 @@ class TaskRow(Value):
     commit: str
     time: int
     part: str | None = None
+    function: str | None = None
     bug: Bug | None = None
     tests: tuple[str, ...]
     gold_sha256: str

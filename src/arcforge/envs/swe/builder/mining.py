@@ -14,20 +14,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import Measured, SuiteRun, measure, names_sha256
 from arcforge.envs.swe.builder.patches import changed_lines, sha256, take_apart, tests_of, touched
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.source_text import same_code
+from arcforge.envs.swe.builder.source_text import older_functions, same_code
 from arcforge.envs.swe.builder.statements import from_message, task_type
 from arcforge.envs.swe.builder.suite import Suite
+from arcforge.sandbox.unified import diff
 
 MOST_SOURCE_FILES = 10
 MOST_TEST_FILES = 8
 MOST_LINES = 500  # changed by the solution
-MOST_PARTS = 12  # of one commit
+MOST_PARTS, MOST_FUNCTIONS = 12, 6  # files of one commit, functions of one file
 PART_TEST_FILES = 4
 LARGEST_FAILING_SHARE = 0.5  # of a part's or bug's tests: more is no bug but a wreck
 # A bug that makes its tests loop is noticed by how long the unharmed tree takes.
@@ -65,15 +67,28 @@ def _unfit(commit: Commit) -> str:
     return "" if from_message(commit.message) else "message"
 
 
-def parts(commit: Commit) -> list[str]:
-    """Source files of a commit that is no candidate as a whole (a release, say), each of which may be one by itself: changed, with
-    tests changed beside it."""
+class Part(Value):
+    """What a commit does to one source file, or to one function in it (by its qualified name)."""
+
+    path: str
+    function: str | None = None
+
+
+def parts(clone: Clone, commit: Commit) -> list[Part]:
+    """Parts of a commit that is no candidate as a whole (a release, say), each of which may be one by itself: source files that it
+    changes, with tests changed beside them, and functions where it changes several of a file."""
     if _unfit(commit) not in ("too_many_files", "message"):
         return []
     tests = " ".join(PurePosixPath(path).stem for path in tests_of(commit))
     modified = {change.path for change in commit.changes if change.status == "M" and change.path.endswith(".py")}
-    found = [path for path in touched(commit)["source"] if path in modified]
-    return sorted(found, key=lambda path: (_module(path) not in tests, path))[:MOST_PARTS]
+    paths = sorted(modified & set(touched(commit)["source"]), key=lambda path: (_module(path) not in tests, path))
+    found: list[Part] = []
+    for path in paths[:MOST_PARTS]:
+        found.append(Part(path=path))
+        functions = older_functions(*(clone.text(sha, path) for sha in (commit.parent, commit.sha)))
+        if len(functions) > 1:
+            found += [Part(path=path, function=name) for name in list(functions)[:MOST_FUNCTIONS]]
+    return found
 
 
 def _module(path: str) -> str:
@@ -169,26 +184,34 @@ def measure_bug(
     return Task(row, measured)
 
 
-def measure_part(suite: Suite, repository: str, commit: Commit, path: str, golds: GoldRuns) -> Task:
-    """What a commit does to one source file, taken back; the rest of it stays. Rejected as a bug is, and when it is too large."""
+def measure_part(suite: Suite, repository: str, commit: Commit, part: Part, golds: GoldRuns) -> Task:
+    """A part of a commit, taken back; the rest of it stays. Rejected as a bug is, and when it is too large."""
+    path = part.path
     tests = part_tests(golds.tree, commit, path)
-    broken, mended = part_patches(suite.clone, commit, path)
+    broken, mended = part_patches(suite.clone, commit, part)
     if (lines := changed_lines(mended)) > MOST_LINES:
         raise Rejected("too_many_lines", f"{lines}")
-    if same_code(*(suite.clone.text(sha, path) for sha in (commit.parent, commit.sha))):
+    if not part.function and same_code(*(suite.clone.text(sha, path) for sha in (commit.parent, commit.sha))):
         raise Rejected("no_code", "only documentation, annotations and the version change")
     measured = _measure_broken(suite, broken, tests, golds)
     row = TaskRow(
-        task_id=f"{repository}/part/{part_name(commit.sha, path)}", source="part", type="other", repository=repository,
-        base=commit.sha, commit=commit.sha, time=commit.time, part=path, tests=tests, gold_sha256=sha256(mended),
+        task_id=f"{repository}/part/{part_name(commit.sha, part)}", source="part", type="other", repository=repository,
+        base=commit.sha, commit=commit.sha, time=commit.time, part=path, function=part.function, tests=tests, gold_sha256=sha256(mended),
         before_sha256=sha256(broken), changed_lines=lines, **_lists(measured),
     )  # fmt: skip
     return Task(row, measured)
 
 
-def part_patches(clone: Clone, commit: Commit, path: str) -> tuple[bytes, bytes]:
-    """(the patch that takes a file's change back, the patch that makes it)."""
-    return clone.patch(commit.sha, commit.parent, [path]), clone.patch(commit.parent, commit.sha, [path])
+def part_patches(clone: Clone, commit: Commit, part: Part) -> tuple[bytes, bytes]:
+    """(the patch that takes a part of a commit back, the patch that makes it). Rejected when there is no such function."""
+    if part.function is None:
+        return clone.patch(commit.sha, commit.parent, [part.path]), clone.patch(commit.parent, commit.sha, [part.path])
+    old, new = (clone.text(sha, part.path) for sha in (commit.parent, commit.sha))
+    without = older_functions(old, new).get(part.function)
+    if without is None:
+        raise Rejected("no_such_function", f"{part.path}: {part.function} is not changed")
+    right, broken = {part.path: new}, {part.path: without}
+    return diff(right, broken).encode(), diff(broken, right).encode()
 
 
 def part_tests(tree: Path, commit: Commit, path: str) -> tuple[str, ...]:
@@ -203,8 +226,9 @@ def part_tests(tree: Path, commit: Commit, path: str) -> tuple[str, ...]:
     return tuple(sorted(sorted(tests_of(commit), key=rank)[:PART_TEST_FILES]))
 
 
-def part_name(commit: str, path: str) -> str:
-    return hashlib.sha256(f"{commit}\n{path}".encode()).hexdigest()[:12]
+def part_name(commit: str, part: Part) -> str:
+    named = f"{commit}\n{part.path}" + (f"\n{part.function}" if part.function else "")
+    return hashlib.sha256(named.encode()).hexdigest()[:12]
 
 
 def _measure_broken(suite: Suite, broken: bytes, tests: tuple[str, ...], golds: GoldRuns) -> Measured:
@@ -228,7 +252,7 @@ def patches(clone: Clone, row: TaskRow) -> tuple[bytes, bytes]:
     if row.bug is not None:
         before, gold = bug_patches(clone, row.base, row.bug)
     elif row.part is not None:
-        before, gold = part_patches(clone, find_commit(clone, row.commit), row.part)
+        before, gold = part_patches(clone, find_commit(clone, row.commit), Part(path=row.part, function=row.function))
     else:
         pair = take_apart(clone, find_commit(clone, row.commit))
         before, gold = pair.test, pair.gold

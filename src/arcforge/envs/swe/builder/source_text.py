@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -104,6 +105,51 @@ def same_code(one: str, other: str) -> bool:
         return ast.dump(_bare(syntax_tree(one))) == ast.dump(_bare(syntax_tree(other)))
     except (SyntaxError, ValueError):
         return False
+
+
+def older_functions(old: str, new: str) -> dict[str, str]:
+    """Qualified name of a function or method that both sources have and that differs in code -> the new source with the function as
+    it was in the old one. Empty for what is no Python."""
+    try:
+        before, after = _functions(old), _functions(new)
+    except (SyntaxError, ValueError):
+        return {}
+    found = {}
+    for name in before.keys() & after.keys():
+        (was, old_lines), (now, _) = before[name], after[name]
+        if _dumped(was) != _dumped(now):
+            lines = new.splitlines(keepends=True)
+            lines[_first(now) - 1 : now.end_lineno] = old_lines
+            found[name] = "".join(lines)
+    return dict(sorted(found.items()))
+
+
+def _functions(text: str) -> dict[str, tuple[Function, list[str]]]:
+    """Those of the module and its classes, with their lines, decorators included; of one that is defined twice none is told."""
+    lines = text.splitlines(keepends=True)
+    found: dict[str, list[Function]] = {}
+
+    def collect(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, Function):
+                found.setdefault(prefix + node.name, []).append(node)
+            elif isinstance(node, ast.ClassDef):
+                collect(node.body, f"{prefix}{node.name}.")
+
+    collect(syntax_tree(text).body, "")
+    return {
+        name: (nodes[0], lines[_first(nodes[0]) - 1 : nodes[0].end_lineno])
+        for name, nodes in found.items()
+        if len(nodes) == 1
+    }
+
+
+def _first(function: Function) -> int:
+    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+
+
+def _dumped(function: Function) -> str:
+    return ast.dump(_bare(syntax_tree(textwrap.dedent(ast.unparse(function)))))
 
 
 def _bare(tree: ast.Module) -> ast.Module:

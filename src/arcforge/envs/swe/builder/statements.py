@@ -83,7 +83,7 @@ def broken_statement(root: Path, fail_to_pass: Sequence[str], notes: str = "") -
     kind = "that should pass" if notes else "that passed before"
     head = f"A test {kind} fails now." if count == 1 else f"{count} tests {kind} fail now."
     told = "This should hold:" if notes else "This no longer holds:"
-    said = f"\nOne file lacks its part of this release, of which the project says:\n\n{notes}\n" if notes else ""
+    said = f"\nA part of this release is not there yet. Of all of it the project says:\n\n{notes}\n" if notes else ""
     return f"{head} {told}\n\n" + "".join(f"- {text}\n" for text in shown) + (
         f"{said}\nFind the cause in the source and mend it. The tests are right.\n"
     )  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from arcforge.agents.repository_tools import repository_specs, repository_tools
 from arcforge.agents.tools import TOOLS, Toolbox
@@ -20,7 +20,7 @@ from arcforge.envs.swe.prompts import SYSTEM
 from arcforge.envs.swe.repository import TEST_FILE
 from arcforge.envs.swe.task import MAX_TOKENS, MAX_TURNS, THINKING
 from arcforge.envs.swe.testing import RUNNER, run_tests_in
-from arcforge.sandbox.folder import SKIPPED, copy_directory, read_texts
+from arcforge.sandbox.folder import copy_directory, own_work, read_texts
 from arcforge.sandbox.host import bubblewrap_works, tell_once
 from arcforge.sandbox.overlay import WORK, OverlaySandboxes
 from arcforge.sandbox.process import ProcessSandbox
@@ -114,7 +114,7 @@ class LocalEpisode:
 
     async def changes(self) -> list[FileChange]:
         """What the agent changed, apart from version control, caches and dependency folders."""
-        return [c for c in await self.sandbox.changes() if not SKIPPED.intersection(PurePosixPath(c.path).parts)]
+        return own_work(await self.sandbox.changes())
 
     async def diff(self) -> str:
         """Unified diff from the folder to what the agent made of it; `git apply` reads it."""

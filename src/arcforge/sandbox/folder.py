@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Generic, Self, TypeVar
 
 from arcforge.core.errors import SandboxError
@@ -165,3 +165,8 @@ def read_texts(root: Path) -> dict[str, str]:
             except UnicodeDecodeError:
                 continue
     return texts
+
+
+def own_work(changes: Iterable[FileChange]) -> list[FileChange]:
+    """Without what changes by itself or is fetched: version control, caches, dependency folders."""
+    return [change for change in changes if not SKIPPED.intersection(PurePosixPath(change.path).parts)]

@@ -10,11 +10,11 @@ import pytest
 from small_repository import small_repository, this_interpreter
 
 from arcforge.core.errors import SandboxError, UserError
+from arcforge.envs.swe.builder.checkouts import OverlayCheckouts
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.measurement import resolved
 from arcforge.envs.swe.builder.mining import find_commit, measure_commit
 from arcforge.envs.swe.builder.rebuild import build
-from arcforge.envs.swe.builder.running import best_runner
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.terminal.generate import generate
 from arcforge.envs.terminal.sandboxes import SandboxRunner
@@ -29,30 +29,32 @@ REPAIR = ["ls shop tests; cat shop/prices.py", REPRODUCE, MEND, REPRODUCE, f"{SU
 PLAIN = {"system_template": "You repair.", "instance_template": "{{task}} ({{system}} {{machine}})", "cost_limit": 0}
 
 
-@pytest.fixture
-def minisweagent(monkeypatch, tmp_path):
-    """The package, silent and with its settings in a folder of the test's."""
-    for name, value in quiet(tmp_path).items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(scope="module")
+def minisweagent(tmp_path_factory):
+    """The package, silent and with its settings in a folder of the tests'."""
     if not bubblewrap_works():
         pytest.skip("bubblewrap does not work here")
-    return pytest.importorskip("minisweagent", reason="the package mini-swe-agent is optional")
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in quiet(tmp_path_factory.mktemp("settings")).items():
+            changed.setenv(name, value)
+        yield pytest.importorskip("minisweagent", reason="the package mini-swe-agent is optional")
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(minisweagent, tmp_path_factory):
     """(suite, measured task, environment) of a commit that repairs prices.py."""
     folder = tmp_path_factory.mktemp("mini")
     names = small_repository(folder / "shop")
     clone = Clone(folder / "shop")
-    suite = Suite(clone, this_interpreter(), best_runner(), 60)
-    task = measure_commit(suite, "corner/shop", find_commit(clone, names["fixed"]))
-    return suite, task, build(task.row, clone, folder / "environment")
+    with closing(OverlayCheckouts()) as checkouts:
+        suite = Suite(clone, this_interpreter(), checkouts, 60)
+        task = measure_commit(suite, "corner/shop", find_commit(clone, names["fixed"]))
+        yield suite, task, build(task.row, clone, folder / "environment")
 
 
 def quiet(folder):
     return {
-        "MSWEA_SILENT_STARTUP": "1", "MSWEA_CONFIGURED": "true", "MSWEA_GLOBAL_CONFIG_DIR": str(folder / "mini"),
+        "MSWEA_SILENT_STARTUP": "1", "MSWEA_CONFIGURED": "true", "MSWEA_GLOBAL_CONFIG_DIR": str(folder),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }  # fmt: skip
 
@@ -73,11 +75,12 @@ def play(environment, commands, task="Mend it."):
 def passes(shop, patch):
     """Whether the hidden tests pass on the environment with a patch, in a fresh checkout."""
     suite, task, built = shop
-    run = suite.run(built.row.base, [patch.encode(), built.hidden], built.row.tests)
+    with suite.tree(built.row.base) as tree:
+        run = suite.run(tree, [patch.encode(), built.hidden], built.row.tests)
     return resolved(run, task.row.fail_to_pass, task.measured.pass_to_pass)
 
 
-def test_it_repairs_a_repository_and_the_hidden_tests_pass(minisweagent, shop, tmp_path):
+def test_it_repairs_a_repository_and_the_hidden_tests_pass(shop, tmp_path):
     before = (shop[2].directory / "shop/prices.py").read_text()
     with closing(OverlayEnvironment(folder=shop[2].directory, patch=tmp_path / "fix.patch")) as environment:
         result, messages = play(environment, REPAIR, shop[2].statement)
@@ -88,7 +91,7 @@ def test_it_repairs_a_repository_and_the_hidden_tests_pass(minisweagent, shop, t
     assert passes(shop, (tmp_path / "fix.patch").read_text()) and passes(shop, result["submission"])
 
 
-def test_doing_nothing_does_not_pass(minisweagent, shop, tmp_path):
+def test_doing_nothing_does_not_pass(shop, tmp_path):
     with closing(OverlayEnvironment(folder=shop[2].directory, patch=tmp_path / "fix.patch")) as environment:
         result, _ = play(environment, [SUBMIT])
     assert result == {"exit_status": "Submitted", "submission": ""} and (tmp_path / "fix.patch").read_text() == ""
@@ -109,7 +112,7 @@ def test_it_works_on_a_terminal_task_that_the_tests_of_the_task_grade(minisweage
     assert [asyncio.run(reward(commands)) for commands in ([solution, SUBMIT], [SUBMIT])] == [1.0, 0.0]
 
 
-def test_its_command_line_takes_the_class_from_its_configuration(minisweagent, shop, tmp_path):
+def test_its_command_line_takes_the_class_from_its_configuration(shop, tmp_path):
     agent = {**PLAIN, "mode": "yolo", "confirm_exit": False}
     environment = {
         "environment_class": "arcforge.sandbox.mini_swe_agent.OverlayEnvironment",

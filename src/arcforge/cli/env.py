@@ -174,3 +174,42 @@ def export(
     from arcforge.pipeline.environments import exported
 
     typer.echo(exported(out, family, count, seed))
+
+
+@app.command()
+def synthesize(
+    out: Annotated[
+        Path, typer.Option(help="A folder for the tasks, the drafts and the ledger; the next call goes on there.")
+    ],
+    seeds: Annotated[
+        Path, typer.Option(help="A file with a seed a line: a topic, or `task: FOLDER` for a Harbor task.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="What builds tasks: a run or checkpoint folder, or an OpenAI-style URL (its key: OPENAI_API_KEY)."
+        ),
+    ],
+    count: Annotated[int, typer.Option(min=1, help="How many tasks are wanted.")] = 10,
+    name: Annotated[str, typer.Option(help="The model's name at the URL; its first if not given.")] = "",
+    judge: Annotated[str, typer.Option(help="Another model that judges by the rubric, as --model.")] = "",
+    drafts: Annotated[int, typer.Option(min=1, help="Drafts asked for of each seed.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Answers for one task, at most.")] = 4,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 8192,
+    in_flight: Annotated[int, typer.Option(min=1, help="Tasks at a time.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the models' sampling.")] = 0,
+) -> None:
+    """Terminal tasks that a model writes: kept when the sandbox admits them and none of eleven criteria fails.
+
+    The same command goes on where it ended and asks for nothing that is finished.
+
+    \b
+    Example:
+      arcforge env synthesize --seeds topics.txt --model http://127.0.0.1:8000/v1 --out synthesized --count 100
+    """
+    from arcforge.envs.terminal.synthesis.factory import SynthesisSettings
+    from arcforge.pipeline.synthesis import Writer, synthesized
+
+    settings = SynthesisSettings(count=count, drafts=drafts, rounds=rounds, in_flight=in_flight, seed=seed)
+    writer = Writer(model, name, judge, max_tokens)
+    typer.echo(synthesized(seeds, writer, out, settings))

@@ -9,7 +9,7 @@ from arcforge.core.errors import TaskError, VerifierError
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.probes import probes
 from arcforge.envs.terminal.sandboxes import SandboxAttempt, SandboxImage, SandboxRunner
-from arcforge.envs.terminal.verdict import verdict
+from arcforge.envs.terminal.verdict import VerifierRun, verdict
 
 ORACLE_RUNS = 2
 ORACLE_SECONDS = 60.0
@@ -18,11 +18,13 @@ SOLVE = "bash /solution/solve.sh"
 
 @dataclass(frozen=True)
 class Admission:
-    """reason: "" for an admitted task. outcomes: a reward by what was run, or why the verifier said none."""
+    """reason: "" for an admitted task. outcomes: a reward by what was run, in order, or why the verifier said none. output: the
+    end of what the tests printed in the last of them."""
 
     reason: str
     outcomes: dict[str, float | str] = field(default_factory=dict)
     seconds: float = 0.0
+    output: str = ""
 
     @property
     def admitted(self) -> bool:
@@ -32,16 +34,30 @@ class Admission:
 async def admit(task: HarborTask, runner: SandboxRunner, oracle_runs: int = ORACLE_RUNS) -> Admission:
     """SandboxError is the machine's failure and passes through: it says nothing about the task."""
     began = time.monotonic()
-    outcomes: dict[str, float | str] = {}
+    seen = _Seen()
     try:
         async with runner.image(task) as image:
-            reason = await _examine(task, image, oracle_runs, outcomes)
+            reason = await _examine(task, image, oracle_runs, seen)
     except TaskError as error:
         reason = f"environment: {error}"
-    return Admission(reason, outcomes, time.monotonic() - began)
+    return Admission(reason, seen.outcomes, time.monotonic() - began, seen.output)
 
 
-async def _examine(task: HarborTask, image: SandboxImage, oracle_runs: int, outcomes: dict[str, float | str]) -> str:
+@dataclass
+class _Seen:
+    """What was run so far."""
+
+    outcomes: dict[str, float | str] = field(default_factory=dict)
+    output: str = ""
+
+    async def verify(self, name: str, attempt: SandboxAttempt) -> float | str:
+        run = await attempt.verify()
+        self.output = run.output
+        self.outcomes[name] = outcome = _outcome(run)
+        return outcome
+
+
+async def _examine(task: HarborTask, image: SandboxImage, oracle_runs: int, seen: _Seen) -> str:
     """Why it is not admitted, at the first reason; "" when there is none."""
     solution = task.part("solution")
     if "solve.sh" not in solution:
@@ -49,7 +65,7 @@ async def _examine(task: HarborTask, image: SandboxImage, oracle_runs: int, outc
     for run in range(oracle_runs):
         async with image.attempt() as attempt:
             done = await attempt.act(SOLVE, solution, ORACLE_SECONDS)
-            outcome = outcomes[f"oracle-{run + 1}"] = await _outcome(attempt)
+            outcome = await seen.verify(f"oracle-{run + 1}", attempt)
         if done.exit_code:
             return f"the oracle ended with {done.exit_code}: {done.stderr.strip()[-200:]}"
         if outcome != 1.0:
@@ -57,7 +73,7 @@ async def _examine(task: HarborTask, image: SandboxImage, oracle_runs: int, outc
     for name, script in {"nothing": "true", **probes(task)}.items():
         async with image.attempt() as attempt:
             await attempt.act(script)
-            outcome = outcomes[name] = await _outcome(attempt)
+            outcome = await seen.verify(name, attempt)
         if isinstance(outcome, float) and outcome > 0:
             return f"{name} scores {outcome:g}"
         if name == "nothing" and outcome != 0.0:
@@ -65,9 +81,9 @@ async def _examine(task: HarborTask, image: SandboxImage, oracle_runs: int, outc
     return ""
 
 
-async def _outcome(attempt: SandboxAttempt) -> float | str:
+def _outcome(run: VerifierRun) -> float | str:
     try:
-        reward = verdict(await attempt.verify()).reward
+        reward = verdict(run).reward
     except VerifierError as error:
         return f"VerifierError: {error}"
     return "no reward" if reward is None else float(reward)

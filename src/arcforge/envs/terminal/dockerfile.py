@@ -47,15 +47,22 @@ def _logical_lines(text: str) -> list[str]:
     return [line.strip() for line in joined.split("\n") if line.strip()]
 
 
+def _words(rest: str) -> list[str]:
+    try:
+        return shlex.split(rest)
+    except ValueError as error:
+        raise TaskError(f"Dockerfile: {rest}: {error}") from None
+
+
 def _environment(rest: str) -> dict[str, str]:
-    words = shlex.split(rest)
+    words = _words(rest)
     if words and "=" not in words[0]:
         return {words[0]: rest.partition(" ")[2].strip()}
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _copy(rest: str, workdir: str) -> tuple[list[str], str]:
-    words = shlex.split(rest)
+    words = _words(rest)
     if any(word.startswith("--") for word in words) or len(words) < 2:
         raise TaskError(f"Dockerfile: COPY {rest} is not followed here")
     *sources, target = words

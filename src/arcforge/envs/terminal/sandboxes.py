@@ -28,6 +28,7 @@ LIMITS = Limits(
 )
 _LOGS = ("/logs/verifier", "/logs/agent", "/logs/artifacts")
 _REWARDS, _MOST_BYTES = ("reward.json", "reward.txt"), 1 << 16
+_TOLD = 2000  # characters of what the tests printed
 
 
 class SandboxRunner:
@@ -121,7 +122,8 @@ async def _verify(fresh: OverlaySandbox, task: HarborTask) -> VerifierRun:
             state = await fresh.stat(path)
             if stat.S_ISREG(state.mode) and state.size < _MOST_BYTES:
                 files[name] = ((await fresh.read_bytes(path)).decode("utf-8", "replace"), state.modified)
-    return VerifierRun(done.exit_code, done.timed_out, started, files)
+    output = f"{done.stdout.rstrip()}\n{done.stderr.rstrip()}".strip()[-_TOLD:]
+    return VerifierRun(done.exit_code, done.timed_out, started, files, output)
 
 
 async def _build(box: OverlaySandbox, task: HarborTask, steps: Recipe) -> None:
@@ -151,7 +153,10 @@ async def _copy(box: OverlaySandbox, task: HarborTask, source: str, target: str)
         name = path.rpartition("/")[2] if path == source else path.removeprefix(source).lstrip("/")
         whole = path == source and not target.endswith("/")
         place = target if whole else f"{target.rstrip('/')}/{name}"
-        await box.write_bytes(place, raw, 0o755 if f"environment/{path}" in task.executable else 0o644)
+        try:
+            await box.write_bytes(place, raw, 0o755 if f"environment/{path}" in task.executable else 0o644)
+        except OSError as error:
+            raise TaskError(f"Dockerfile: COPY {source} to {place}: {error.strerror}") from None
 
 
 async def _made(box: OverlaySandbox, directory: str) -> str:

@@ -21,12 +21,13 @@ REWARD = "reward"
 @dataclass(frozen=True)
 class VerifierRun:
     """exit_code: of test.sh. started: when it began, in seconds on the clock that told `modified`. files: name in
-    /logs/verifier -> (content, time of its last change)."""
+    /logs/verifier -> (content, time of its last change). output: the end of what it printed, which decides nothing."""
 
     exit_code: int
     timed_out: bool
     started: float
     files: dict[str, tuple[str, float]]
+    output: str = ""
 
 
 def verdict(run: VerifierRun) -> Verdict:

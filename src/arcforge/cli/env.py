@@ -163,17 +163,31 @@ def export(
     family: Annotated[str, typer.Option(help="A terminal generator, handwritten, or all generators in turn.")] = "all",
     count: Annotated[int, typer.Option(min=1, help="How many generated tasks.")] = 23,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    format: Annotated[
+        str, typer.Option(help="harbor: terminal tasks; swebench, repolaunch: a manifest's environments.")
+    ] = "harbor",
+    repo: Annotated[Path | None, typer.Option(help="With --manifest: a clone of the repository.")] = None,
+    name: Annotated[str, typer.Option(help="With --manifest: the repository's name, owner/name.")] = "",
+    manifest: Annotated[Path | None, typer.Option(help="The folder of a manifest of software environments.")] = None,
+    task: Annotated[str, typer.Option(help="With --manifest: only this task; all if not given.")] = "",
 ) -> None:
-    """Write terminal tasks in Harbor's format, each with its tests and solution.
+    """Write tasks in the formats of others, each with its tests and solution.
+
+    Terminal tasks in Harbor's. Software environments, measured again as they are written, as SWE-bench's dataset rows (swebench.jsonl)
+    or RepoLaunch's result.json, with a folder for the image of each.
 
     \b
     Examples:
       arcforge env export --out tasks --count 100
       arcforge env export --out tasks --family handwritten
+      arcforge env export --format swebench --repo click --name pallets/click --manifest built/manifest --out rows
     """
-    from arcforge.pipeline.environments import exported
+    from arcforge.pipeline import environments, swe_exports
 
-    typer.echo(exported(out, family, count, seed))
+    if format == "harbor" and manifest is None:
+        typer.echo(environments.exported(out, family, count, seed))
+        return
+    typer.echo(swe_exports.exported_environments(format, repo, name, manifest, out, task))
 
 
 @app.command()

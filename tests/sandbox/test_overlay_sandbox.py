@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from arcforge.core.errors import SandboxError
+from arcforge.sandbox.cgroups import places
 from arcforge.sandbox.host import bubblewrap_works
 from arcforge.sandbox.overlay import BOX_LIMITS, OverlaySandboxes
 
@@ -284,6 +285,46 @@ asyncio.run(main())
     own = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     done = subprocess.run([*own, sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout == "[('d/f', 'removed'), ('d/h', 'added'), ('g', 'removed')] one\n\n", done.stderr
+
+
+def test_control_groups_of_a_living_server_stay_and_of_a_killed_one_go(tmp_path):
+    """Also for a server that sees other process ids, and for one that is idle."""
+    found = places(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    if not any(os.access(place.path, os.W_OK) for place in found.values()):
+        pytest.skip("no control group may be made here")
+    code = "import sys; from arcforge.sandbox.cgroups import Cgroups; g = Cgroups(sys.argv[1]); print('up', flush=True); input()"
+    name = f"sweeptest{os.getpid()}"
+
+    def server(which, *own):
+        process = subprocess.Popen(
+            [*own, sys.executable, "-c", code, f"{name}-{which}"], stdin=-1, stdout=-1, text=True
+        )
+        assert process.stdout.readline()
+        return process
+
+    def groups():
+        return sorted({path.name for place in found.values() for path in place.path.glob(f"{name}-*")})
+
+    living, killed = server("1-living"), server("2-killed")
+    held = groups()
+    killed.kill()
+    killed.wait(20)
+    stranger = server("3-stranger", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    assert (
+        held == [f"{name}-1-living", f"{name}-2-killed"]
+        and f"{name}-2-killed" not in groups()
+        and f"{name}-1-living" in groups()
+    )
+    for process in (living, stranger):
+        process.kill()
+        process.wait(20)
+    last = server("4-last")
+    assert groups() == [f"{name}-4-last"]
+    last.kill()
+    last.wait(20)
+    for place in found.values():
+        for path in place.path.glob(f"{name}-*"):
+            path.rmdir()
 
 
 def test_a_dead_server_is_an_error_and_a_new_one_starts(tmp_path):

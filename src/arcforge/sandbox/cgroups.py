@@ -5,6 +5,7 @@ Groups are made below this process's own, so that its limits hold for them too. 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from contextlib import suppress
@@ -115,12 +116,12 @@ class Group:
 
 
 class Cgroups:
-    """Groups below one of our own, called `name`: "word-PID-...", of the process for which they are. held: the controllers that
-    can be used here."""
+    """Groups below one of our own, called `name`: "word-...". held: the controllers that can be used here."""
 
     def __init__(self, name: str) -> None:
         self._bases: dict[str, Path] = {}
         self._version: dict[str, int] = {}
+        self._locks: list[int] = []
         with suppress(OSError, ValueError):
             found = places(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
             for controller in CONTROLLERS:
@@ -144,11 +145,13 @@ class Cgroups:
     def remove(self) -> None:
         for base in set(self._bases.values()):
             remove_tree(base)
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = []
 
     def _try_old(self, controller: str, base: Path) -> None:
         with suppress(OSError):
-            _sweep(base)
-            base.mkdir()
+            self._claim(base)
             self._keep_if_usable({controller: base}, 1)
 
     def _try_new(self, own: Path, name: str) -> None:
@@ -157,8 +160,7 @@ class Cgroups:
         for above in (own, own.parent):
             base = above / name
             with suppress(OSError):
-                _sweep(base)
-                base.mkdir()
+                self._claim(base)
                 for controller in wanted:
                     for folder in (above, base):
                         with suppress(OSError):
@@ -166,6 +168,20 @@ class Cgroups:
                 enabled = (base / "cgroup.subtree_control").read_text().split()
                 if self._keep_if_usable({c: base for c in wanted if c in enabled}, 2):
                     return
+
+    def _claim(self, base: Path) -> None:
+        """Make the folder and lock it for as long as this process lives: process ids would say nothing to one in another namespace
+        of them. What is beside it, named alike and locked by nobody, is of a process that was killed, and goes."""
+        while True:
+            base.mkdir(exist_ok=True)
+            lock = _locked(base)
+            if lock is not None:
+                break
+        self._locks.append(lock)
+        for other in base.parent.glob(f"{base.name.partition('-')[0]}-*"):
+            if other != base and (held := _locked(other, wait=False)) is not None:
+                remove_tree(other)
+                os.close(held)
 
     def _keep_if_usable(self, bases: dict[str, Path], version: int) -> bool:
         """Whether a limit can be set and a process of ours can be moved in; the folders are removed when not."""
@@ -188,13 +204,23 @@ class Cgroups:
         return usable
 
 
-def _sweep(base: Path) -> None:
-    """Groups beside `base`, named as it is ("word-PID-..."), whose process was killed before it could remove them."""
-    word = base.name.partition("-")[0]
-    for other in base.parent.glob(f"{word}-*-*"):
-        pid = other.name.split("-")[1]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            remove_tree(other)
+def _locked(folder: Path, wait: bool = True) -> int | None:
+    """A descriptor that holds the folder's lock; None when it is gone, or somebody else's. OSError where folders cannot be locked."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.exists() and folder.stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
 
 
 def remove_tree(base: Path) -> None:

@@ -9,15 +9,13 @@ import errno
 import json
 import os
 import shutil
-import signal
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 FILE_CAP = 1 << 20
-OPERATIONS = ("read", "write", "list", "stat", "remove", "end")
+OPERATIONS = ("read", "write", "list", "stat", "remove")
 MISTAKE = 100
 """Exit code of an operation on files that the caller asked for in vain; its standard error holds errno and text."""
 
@@ -36,13 +34,9 @@ def run_inside(argv: Sequence[str], directory: str, environment: Mapping[str, st
 
 def inside_operation(request: dict[str, Any], directory: str) -> NoReturn:
     """One of {"read": path}, {"write": path, "mode"} (the content is standard input), {"list": skipped names}, {"stat": path} and
-    {"remove": path} in `directory`, or {"end": true}: every process but the sandbox's first and this one is killed."""
+    {"remove": path} in `directory`."""
     status = 0
     try:
-        if "end" in request:
-            with suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
-            os._exit(0)
         os.chdir(directory)
         if "read" in request:
             say(_read(request["read"]))

@@ -202,6 +202,8 @@ class OverlayServer(JobServer):
             self._snapshot(request, box)
         elif "exec" in request:
             self._exec(request, box)
+        elif "end" in request:
+            self._end(request, box)
         else:
             self._files(request, box)
 
@@ -246,6 +248,13 @@ class OverlayServer(JobServer):
 
         stdin = base64.b64decode(request.get("raw", ""))
         self._start(request["id"], act, done, timeout=_FILE_SECONDS, cap=_RAW_CAP, stdin=stdin, box=box)
+
+    def _end(self, request: dict[str, Any], box: Box) -> None:
+        def done(job: Job, exit_code: int, failure: str) -> None:
+            why = failure or ("not in time" if job.timed_out else f"a process for it died with {exit_code}")
+            self.answer({"id": job.id, **({"error": f"cannot end its processes: {why}"} if exit_code else {})})
+
+        self._start(request["id"], box.end_others, done, timeout=_FILE_SECONDS, cap=4096)
 
     def _changes(self, request: dict[str, Any], box: Box) -> None:
         """In a child: a tree that was made to be too large or too deep is its end alone."""

@@ -11,6 +11,7 @@ from arcforge.envs.terminal.harbor import (
     EnvironmentPart,
     HarborConfig,
     HarborTask,
+    VerifierPart,
     megabytes,
     read_config,
     read_task,
@@ -54,6 +55,9 @@ def test_older_schemas_and_fields_that_are_not_known_here(tmp_path):
     assert (config.schema_version, config.verifier.timeout_sec, config.agent.timeout_sec) == ("1.0", 30, 60)
     assert environment.model_dump()["new_field"] == 3
     assert read_config(tmp_path / "none.toml") == HarborConfig()
+    (tmp_path / "task.toml").write_text('version = "2.0"\n')
+    own = read_config(tmp_path / "task.toml")
+    assert own.schema_version == "1.4" and own.model_dump()["version"] == "2.0"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +93,22 @@ def test_links_in_a_task_are_not_followed(tmp_path):
         read_task(tmp_path / "tests")
 
 
+def test_a_task_in_several_steps_has_an_instruction_for_each_and_none_of_its_own(tmp_path):
+    (tmp_path / "task.toml").write_text('schema_version = "1.1"\n[[steps]]\nname = "one"\n')
+    (tmp_path / "steps/one").mkdir(parents=True)
+    (tmp_path / "steps/one/instruction.md").write_text("do it")
+    task = read_task(tmp_path)
+    assert task.instruction == "" and task.files == {"steps/one/instruction.md": b"do it"}
+    assert "several steps" in task.problem()
+
+
+def test_another_network_is_another_task(tmp_path):
+    task = HarborTask("t", "do\n", HarborConfig(environment=EnvironmentPart(network_mode="no-network")), FILES)
+    folder = write_task(task.with_network("public"), tmp_path)
+    assert read_task(folder).config.environment.network_mode == "public"
+    assert task.config.environment.network_mode == "no-network"
+
+
 def test_canary_lines_at_the_top_are_left_out():
     text = "<!-- harbor-canary GUID 12 -->\n# Canary: do not train\n\nDo it.\n# canary is a bird\n"
     assert without_canary(text) == "Do it.\n# canary is a bird\n"
@@ -106,7 +126,9 @@ def test_sizes(size, found):
     ("change", "told"),
     [
         ({"config": HarborConfig(steps=[{"name": "one"}])}, "several steps"),
-        ({"config": HarborConfig(environment=EnvironmentPart(os="windows"))}, "windows"),
+        ({"config": HarborConfig(environment=EnvironmentPart(os="Windows"))}, "windows"),
+        ({"config": HarborConfig(environment=EnvironmentPart(mcp_servers=[{"name": "a"}]))}, "MCP"),
+        ({"config": HarborConfig(verifier=VerifierPart(environment_mode="separate"))}, "of their own"),
         ({"config": HarborConfig(environment=EnvironmentPart(gpus=1))}, "GPU"),
         ({"files": {**FILES, "environment/docker-compose.yaml": b""}}, "compose"),
         ({"files": {"tests/test.sh": b""}}, "Dockerfile"),

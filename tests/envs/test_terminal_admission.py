@@ -9,7 +9,7 @@ from arcforge.core.errors import TaskError, UserError, VerifierError
 from arcforge.envs.terminal.admission import admit
 from arcforge.envs.terminal.dockerfile import recipe
 from arcforge.envs.terminal.draft import Draft, build
-from arcforge.envs.terminal.harbor import VerifierPart
+from arcforge.envs.terminal.harbor import EnvironmentPart, VerifierPart
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.verdict import verdict
 from arcforge.sandbox.host import bubblewrap_works
@@ -80,6 +80,19 @@ echo 1 > /logs/verifier/reward.txt
 
 
 @needs_bubblewrap
+def test_variables_and_the_working_directory_of_task_toml(monkeypatch):
+    """What a variable of this machine holds is told to no task."""
+    monkeypatch.setenv("SECRET", "secret")
+    part = EnvironmentPart(workdir="/app/sub", env={"ONE": "1", "TWO": "${SECRET:-two}"})
+    task = replace(TASK, config=TASK.config.model_copy(update={"environment": part}))
+    (done,), _ = asyncio.run(attempt_of(task, ("echo $ONE $TWO; pwd", 60)))
+    assert done.stdout == "1 two\n/app/sub\n"
+    part = EnvironmentPart(env={"ONE": "${SECRET}"})
+    found = asyncio.run(admitted(replace(TASK, config=TASK.config.model_copy(update={"environment": part}))))
+    assert found.reason == "environment: task.toml: it wants the variable SECRET of this machine"
+
+
+@needs_bubblewrap
 def test_a_verifier_that_hangs_is_no_zero():
     config = TASK.config.model_copy(update={"verifier": VerifierPart(timeout_sec=0.5)})
     task = replace(changed("tests/test.sh", b"sleep 30\n"), config=config)
@@ -104,6 +117,10 @@ def test_the_part_of_a_dockerfile_that_is_followed():
     )
     assert found.workdir == "/app/sub" and found.env == {"A": "1", "B": "two words", "C": "d e"}
     assert [step[:2] for step in found.steps] == [("copy", "one"), ("copy", "two/"), ("run", "echo    hi")]
+    followed = recipe(
+        "FROM x\nRUN DEBIAN_FRONTEND=x apt-get install -y a && ln -s a b && rm -rf /var/lib/apt/lists/*\n"
+    )
+    assert followed.steps == [("run", "ln -s a b", "/")]
     for text in ("ADD http://example.com /x", "COPY --from=build /x /y", "USER nobody"):
         with pytest.raises(TaskError, match="not followed"):
             recipe(f"FROM x\n{text}\n")

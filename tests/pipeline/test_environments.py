@@ -38,8 +38,15 @@ def test_tasks_are_written_as_harbor_reads_them(tmp_path):
     assert exported(tmp_path, "csv", 3, 5) == f"3 tasks in {tmp_path}"
     tasks = [read_task(folder) for folder in sorted(tmp_path.iterdir())]
     assert len({task.instruction for task in tasks}) == 3 and all("solve.sh" in task.part("solution") for task in tasks)
+    assert {task.config.environment.network_mode for task in tasks} == {"no-network"}
     with pytest.raises(UserError, match="exists already"):
         exported(tmp_path, "csv", 1, 5)
+    assert (
+        exported(tmp_path / "open", "csv", 1, 5, "public")
+        and "public" in next(tmp_path.glob("open/*/task.toml")).read_text()
+    )
+    with pytest.raises(UserError, match="network 'wifi'"):
+        exported(tmp_path, "csv", 1, 6, "wifi")
     with pytest.raises(UserError, match=r"no task\.toml"):
         validated([tmp_path / "none"], 1, 1)
 

@@ -9,6 +9,7 @@ import typer
 
 NAME = "env"
 HELP = "Environments: list, show, build, validate, run and export them."
+_PODMAN = "Have podman build the image, FROM and all; else the Dockerfile is followed over this machine's system."
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 
@@ -115,6 +116,7 @@ def validate(
     tasks: Annotated[list[Path], typer.Argument(help="Folders of Harbor tasks, or folders that hold them.")],
     oracle_runs: Annotated[int, typer.Option(min=1, help="How often the solution must pass.")] = 2,
     in_flight: Annotated[int, typer.Option(min=1, help="Tasks at a time.")] = 2,
+    podman: Annotated[bool, typer.Option("--podman", help=_PODMAN)] = False,
 ) -> None:
     """Admit tasks: the solution passes, doing nothing fails, no probe scores. Exit code 1: one is not fit.
 
@@ -124,7 +126,7 @@ def validate(
     """
     from arcforge.pipeline.environments import validated
 
-    text, unfit = validated(tasks, oracle_runs, in_flight)
+    text, unfit = validated(tasks, oracle_runs, in_flight, podman)
     typer.echo(text)
     if unfit:
         raise typer.Exit(1)
@@ -141,6 +143,7 @@ def run(
         str, typer.Option(help="What it sees: keep-all, keep-recent, discard-all, hierarchical or summary.")
     ] = "hierarchical",
     trajectory: Annotated[Path | None, typer.Option(help="A folder for its run, as ATIF 1.8.")] = None,
+    podman: Annotated[bool, typer.Option("--podman", help=_PODMAN)] = False,
 ) -> None:
     """Run one Harbor task in a sandbox and print its reward. Exit code 1: there is none.
 
@@ -151,7 +154,7 @@ def run(
     """
     from arcforge.pipeline.environments import run_task
 
-    text, judged = run_task(task, model, name, context, trajectory)
+    text, judged = run_task(task, model, name, context, trajectory, podman)
     typer.echo(text)
     if not judged:
         raise typer.Exit(1)
@@ -170,6 +173,9 @@ def export(
     name: Annotated[str, typer.Option(help="With --manifest: the repository's name, owner/name.")] = "",
     manifest: Annotated[Path | None, typer.Option(help="The folder of a manifest of software environments.")] = None,
     task: Annotated[str, typer.Option(help="With --manifest: only this task; all if not given.")] = "",
+    network: Annotated[
+        str, typer.Option(help="no-network, or public where the Harbor that runs them cannot cut it off.")
+    ] = "no-network",
 ) -> None:
     """Write tasks in the formats of others, each with its tests and solution.
 
@@ -179,13 +185,13 @@ def export(
     \b
     Examples:
       arcforge env export --out tasks --count 100
-      arcforge env export --out tasks --family handwritten
+      arcforge env export --out tasks --family handwritten --network public
       arcforge env export --format swebench --repo click --name pallets/click --manifest built/manifest --out rows
     """
     from arcforge.pipeline import environments, swe_exports
 
     if format == "harbor" and manifest is None:
-        typer.echo(environments.exported(out, family, count, seed))
+        typer.echo(environments.exported(out, family, count, seed, network))
         return
     typer.echo(swe_exports.exported_environments(format, repo, name, manifest, out, task))
 

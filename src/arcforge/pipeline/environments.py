@@ -21,15 +21,17 @@ from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, Admission, a
 from arcforge.envs.terminal.generate import DIFFICULTIES, generate, in_turn
 from arcforge.envs.terminal.generate import FAMILIES as GENERATORS
 from arcforge.envs.terminal.handwritten.collection import handwritten
-from arcforge.envs.terminal.harbor import HarborTask, read_task, write_task
+from arcforge.envs.terminal.harbor import HarborTask, NetworkMode, read_task, write_task
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.task import TerminalTask
 from arcforge.envs.terminal.verdict import verdict
 from arcforge.rollout.atif_contexts import atif_contexts
+from arcforge.sandbox.images import Engine
 from arcforge.view.table import table
 
 ORACLE, NOTHING = "oracle", "nop"
 HANDWRITTEN, ALL = "handwritten", "all"
+NETWORKS = ("no-network", "public")
 AGENT_SECONDS = 900.0  # where the task does not say
 LAST_CALL_SECONDS = 120.0  # for the call in which the agent's time ends
 
@@ -65,13 +67,13 @@ def shown(name: str, index: int, split: str, seed: int) -> str:
     return "\n".join(lines)
 
 
-def validated(paths: Sequence[Path], oracle_runs: int, in_flight: int) -> tuple[str, int]:
-    """(table, how many are not fit)."""
+def validated(paths: Sequence[Path], oracle_runs: int, in_flight: int, podman: bool = False) -> tuple[str, int]:
+    """(table, how many are not fit). podman: images are built by it."""
     tasks = [read_task(folder) for folder in _task_folders(paths)]
 
     async def everything() -> list[Admission]:
         gate = asyncio.Semaphore(in_flight)
-        async with SandboxRunner() as runner:
+        async with SandboxRunner(Engine() if podman else None) as runner:
 
             async def one(task: HarborTask) -> Admission:
                 async with gate:
@@ -88,29 +90,39 @@ def validated(paths: Sequence[Path], oracle_runs: int, in_flight: int) -> tuple[
     return f"{table(['task', 'verdict', 'time'], rows)}\n{len(tasks) - unfit} of {len(tasks)} are fit", unfit
 
 
-def run_task(folder: Path, model: str, name: str, context: str, trajectory: Path | None) -> tuple[str, bool]:
-    """(what came of it, whether there is a reward). trajectory: a folder for the run of a model, as ATIF."""
+def run_task(
+    folder: Path, model: str, name: str, context: str, trajectory: Path | None, podman: bool = False
+) -> tuple[str, bool]:
+    """(what came of it, whether there is a reward). trajectory: a folder for the run of a model, as ATIF. podman: it builds the
+    image."""
+    task = read_task(folder)
+
+    async def whole() -> tuple[str, bool]:
+        async with SandboxRunner(Engine() if podman else None) as runner:
+            return await _run_task(task, runner, model, name, context, trajectory)
+
     try:
-        return asyncio.run(_run_task(read_task(folder), model, name, context, trajectory))
+        return asyncio.run(whole())
     except BoundaryError as error:
         return f"no reward: {error.boundary}: {error}", False
 
 
-async def _run_task(task: HarborTask, model: str, name: str, context: str, trajectory: Path | None) -> tuple[str, bool]:
-    async with SandboxRunner() as runner:
-        if model not in (ORACLE, NOTHING):
-            completer = await endpoint(model, name)
-            try:
-                return await _played(task, runner, completer, context, trajectory)
-            finally:
-                await completer.close()
-        async with runner.image(task) as image, image.attempt() as attempt:
-            if model == ORACLE:
-                done = await attempt.act(SOLVE, task.part("solution"), ORACLE_SECONDS)
-                if done.exit_code:
-                    return f"no reward: the solution ended with {done.exit_code}: {done.stderr[-300:]}", False
-            reward = verdict(await attempt.verify()).reward
-        return f"{task.name}: {model}: reward {reward}", True
+async def _run_task(
+    task: HarborTask, runner: SandboxRunner, model: str, name: str, context: str, trajectory: Path | None
+) -> tuple[str, bool]:
+    if model not in (ORACLE, NOTHING):
+        completer = await endpoint(model, name)
+        try:
+            return await _played(task, runner, completer, context, trajectory)
+        finally:
+            await completer.close()
+    async with runner.image(task) as image, image.attempt() as attempt:
+        if model == ORACLE:
+            done = await attempt.act(SOLVE, task.part("solution"), ORACLE_SECONDS)
+            if done.exit_code:
+                return f"no reward: the solution ended with {done.exit_code}: {done.stderr[-300:]}", False
+        reward = verdict(await attempt.verify()).reward
+    return f"{task.name}: {model}: reward {reward}", True
 
 
 async def _played(
@@ -139,15 +151,17 @@ async def _played(
     return told, reward is not None
 
 
-def exported(out: Path, name: str, count: int, seed: int) -> str:
-    """UserError for an unknown generator."""
+def exported(out: Path, name: str, count: int, seed: int, network: str = NETWORKS[0]) -> str:
+    """UserError for an unknown generator or network."""
+    if network not in NETWORKS:
+        raise UserError(f"network {network!r}: choose one of {', '.join(NETWORKS)}")
     if name == HANDWRITTEN:
         tasks = handwritten()
     else:
         turns = (in_turn(number, tuple(GENERATORS) if name == ALL else (name,)) for number in range(count))
         tasks = [generate(kind, seed + turn, difficulty) for kind, turn, difficulty in turns]
     for task in tasks:
-        write_task(task, out)
+        write_task(task.with_network(cast(NetworkMode, network)), out)
     return f"{len(tasks)} tasks in {out}"
 
 

@@ -88,13 +88,20 @@ class Engine:
         return code, out, err
 
     async def build(
-        self, context: Path, tag: str, dockerfile: Path | None = None, timeout: float = BUILD_SECONDS
+        self,
+        context: Path,
+        tag: str,
+        dockerfile: Path | None = None,
+        timeout: float = BUILD_SECONDS,
+        network: bool = False,
     ) -> Image:
-        """Build `context`/Dockerfile, or another, without network. SandboxError with the engine's last words when it fails."""
+        """Build `context`/Dockerfile, or another, without network unless asked for. SandboxError with the engine's last words
+        when it fails."""
         file = dockerfile or context / "Dockerfile"
         if not file.is_file():
             raise UserError(f"{file}: no such file; name the Dockerfile to build")
-        await self.run(["build", "-q", "--network", "none", "-t", tag, "-f", str(file), str(context)], timeout)
+        cut_off = [] if network else ["--network", "none"]
+        await self.run(["build", "-q", *cut_off, "-t", tag, "-f", str(file), str(context)], timeout)
         return await self.image(tag)
 
     async def image(self, name: str) -> Image:

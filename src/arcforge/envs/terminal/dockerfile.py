@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from arcforge.core.errors import TaskError
 
 IGNORED = ("FROM", "LABEL", "MAINTAINER", "EXPOSE", "CMD", "ENTRYPOINT", "SHELL", "STOPSIGNAL", "HEALTHCHECK")
-_INSTALL = re.compile(r"^(?:apt-get|apt)\b")
+_INSTALL = re.compile(r"(?:\w+=\S+\s+)*(?:apt-get|apt)\b[^|;]*|rm -rf /var/lib/apt/lists/\*|true")
 
 
 @dataclass
 class Recipe:
     """workdir: the last one. env: of RUN, the agent and the tests. steps: ("copy", source, destination) or ("run", script,
-    working directory), in order. Installing Debian packages is no step: the host has them, or the oracle fails."""
+    working directory), in order. Installing Debian packages is left out of a RUN: the host has them, or the oracle fails."""
 
     workdir: str = "/"
     env: dict[str, str] = field(default_factory=dict)
@@ -35,9 +35,9 @@ def recipe(text: str) -> Recipe:
         elif word == "COPY":
             sources, target = _copy(rest, found.workdir)
             found.steps += [("copy", source, target) for source in sources]
-        elif word == "RUN" and not _INSTALL.match(rest):
-            found.steps.append(("run", rest, found.workdir))
-        elif word not in (*IGNORED, "RUN"):
+        elif word == "RUN":
+            found.steps += [("run", script, found.workdir) for script in _without_packages(rest)]
+        elif word not in IGNORED:
             raise TaskError(f"Dockerfile: {word} is not followed here")
     return found
 
@@ -52,6 +52,15 @@ def _words(rest: str) -> list[str]:
         return shlex.split(rest)
     except ValueError as error:
         raise TaskError(f"Dockerfile: {rest}: {error}") from None
+
+
+def _without_packages(script: str) -> list[str]:
+    """The script without its commands that install Debian packages; none where nothing else is left."""
+    commands = [command.strip() for command in script.split("&&")]
+    if not any(_INSTALL.fullmatch(command) for command in commands):
+        return [script]
+    left = [command for command in commands if not _INSTALL.fullmatch(command)]
+    return [" && ".join(left)] if left else []
 
 
 def _environment(rest: str) -> dict[str, str]:

@@ -17,12 +17,12 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from arcforge.core.errors import UserError
 
@@ -52,6 +52,7 @@ class VerifierPart(Part):
     timeout_sec: float = Field(default=600.0, gt=0)
     env: dict[str, str] = {}
     user: str | int | None = None
+    environment_mode: Literal["shared", "separate"] | None = None
 
 
 class SolutionPart(Part):
@@ -72,6 +73,12 @@ class EnvironmentPart(Part):
     workdir: str | None = None
     network_mode: NetworkMode = "public"
     allowed_hosts: list[str] = []
+    mcp_servers: list[dict[str, Any]] = []
+
+    @field_validator("os")
+    @classmethod
+    def _lower(cls, name: str) -> str:
+        return name.lower()
 
     @model_validator(mode="before")
     @classmethod
@@ -103,8 +110,8 @@ class HarborConfig(Part):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, data: Any) -> Any:
-        """The first schema called its version `version`."""
-        if isinstance(data, Mapping) and "schema_version" not in data and "version" in data:
+        """The first schema called its version `version`. Another value there is the task's own version, which Harbor reads too."""
+        if isinstance(data, Mapping) and "schema_version" not in data and data.get("version") in READ_SCHEMAS:
             return {
                 **{key: value for key, value in data.items() if key != "version"},
                 "schema_version": data["version"],
@@ -139,6 +146,11 @@ class HarborTask:
         content = self.files.get("environment/Dockerfile")
         return None if content is None else content.decode("utf-8", "replace")
 
+    def with_network(self, mode: NetworkMode) -> HarborTask:
+        """The same task with another network for its environment."""
+        environment = self.config.environment.model_copy(update={"network_mode": mode})
+        return replace(self, config=self.config.model_copy(update={"environment": environment}))
+
     def problem(self) -> str:
         """Why it cannot be run here, "" where it can."""
         environment = self.config.environment
@@ -150,22 +162,27 @@ class HarborTask:
             return f"it wants {environment.gpus} GPUs"
         if any(name in self.files for name in ("environment/docker-compose.yaml", "environment/docker-compose.yml")):
             return "it wants several containers (docker compose)"
+        if environment.mcp_servers:
+            return "it wants MCP servers"
+        if self.config.verifier.environment_mode == "separate":
+            return "its tests want an environment of their own"
         if self.dockerfile is None and environment.docker_image is None:
             return "it has neither environment/Dockerfile nor a docker_image"
         return "" if "tests/test.sh" in self.files else "it has no tests/test.sh"
 
 
 def read_task(folder: Path) -> HarborTask:
-    """UserError in one line names the file and what is wrong with it."""
-    instruction = folder / "instruction.md"
-    if not instruction.is_file():
+    """Of a task in several steps each has its own instruction, and the task none. UserError in one line names the file and what is
+    wrong with it."""
+    instruction, config = folder / "instruction.md", read_config(folder / "task.toml")
+    if not instruction.is_file() and not config.steps:
         raise UserError(f"{folder}: no instruction.md; a Harbor task has one")
     files, executable = _files(folder)
     try:
-        text = instruction.read_text("utf-8")
+        text = instruction.read_text("utf-8") if instruction.is_file() else ""
     except UnicodeDecodeError as error:
         raise UserError(f"{instruction}: not UTF-8: {error}") from None
-    return HarborTask(folder.name, without_canary(text), read_config(folder / "task.toml"), files, executable)
+    return HarborTask(folder.name, without_canary(text), config, files, executable)
 
 
 def read_config(path: Path) -> HarborConfig:

@@ -115,3 +115,31 @@ def test_mistakes_are_one_line(tmp_path):
     ):
         done = synthesize(*words, "--out", tmp_path / "out")
         assert done.exit_code == 2 and told in done.output and len(done.output.strip().splitlines()) == 1, done.output
+
+
+def test_a_plan_needs_no_model_and_is_read_once(tmp_path):
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    text = (
+        "The lines of a file that match are written in the order in which they are in the file, and each of them once. "
+    )
+    (pages / "sorting.md").write_text(
+        f"# Sorting lines\n\n{text * 8}\n\n" + "\n\n".join(f"    $ sort -k {i} x.txt" for i in range(4))
+    )
+    (pages / "changelog.md").write_text("Nothing to see.")
+    words = ("--pages", pages, "--out", tmp_path / "out", "--plan")
+    done = synthesize(*words)
+    assert done.exit_code == 0 and "1 pages first, of 1" in done.stdout and "not drawn" not in done.stdout, done.output
+    (pages / "sorting.md").unlink()
+    assert synthesize(*words).stdout == done.stdout
+    seeds = tmp_path / "topics.txt"
+    seeds.write_text("counting\nsorting\n")
+    assert "2 seeds, 8 drafts to ask for" in synthesize("--seeds", seeds, "--out", tmp_path / "o", "--plan").stdout
+    for more, told in (
+        (("--seeds", seeds), "either --seeds FILE or --pages"),
+        (("--most-pages", 5), "choose another --out"),
+        (("--seed", 5), "choose another --out"),
+    ):
+        wrong = synthesize(*words, *more)
+        assert wrong.exit_code == 2 and told in wrong.output
+    assert "--model" in synthesize("--seeds", seeds, "--out", tmp_path / "o").output

@@ -202,14 +202,21 @@ def synthesize(
         Path, typer.Option(help="A folder for the tasks, the drafts and the ledger; the next call goes on there.")
     ],
     seeds: Annotated[
-        Path, typer.Option(help="A file with a seed a line: a topic, or `task: FOLDER` for a Harbor task.")
-    ],
+        Path | None, typer.Option(help="A file with a seed a line: a topic, or `task: FOLDER` for a Harbor task.")
+    ] = None,
+    pages: Annotated[
+        list[Path] | None, typer.Option(help="A folder of pages (manual pages, HTML, Markdown, text); may be repeated.")
+    ] = None,
+    most_pages: Annotated[int, typer.Option(min=0, help="Read at most so many of the pages, drawn; 0: all.")] = 0,
     model: Annotated[
         str,
         typer.Option(
-            help="What builds tasks: a run or checkpoint folder, or an OpenAI-style URL (its key: OPENAI_API_KEY)."
+            help="Builds tasks: a run or checkpoint folder, or an OpenAI-style URL (its key: OPENAI_API_KEY)."
         ),
-    ],
+    ] = "",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only what needs no model: which pages or seeds there are.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, help="How many tasks are wanted.")] = 10,
     name: Annotated[str, typer.Option(help="The model's name at the URL; its first if not given.")] = "",
     judge: Annotated[str, typer.Option(help="Another model that judges by the rubric, as --model.")] = "",
@@ -221,15 +228,18 @@ def synthesize(
 ) -> None:
     """Terminal tasks that a model writes: kept when the sandbox admits them and none of eleven criteria fails.
 
-    The same command goes on where it ended and asks for nothing that is finished.
+    From seeds, of which it thinks of drafts, or from pages, chosen by quality, suitability, topic and difficulty. The same
+    command goes on where it ended and asks for nothing that is finished.
 
     \b
-    Example:
+    Examples:
       arcforge env synthesize --seeds topics.txt --model http://127.0.0.1:8000/v1 --out synthesized --count 100
+      arcforge env synthesize --pages /usr/share/man --out planned --count 100 --plan
+      arcforge env synthesize --pages /usr/share/man --model http://127.0.0.1:8000/v1 --out from-pages --count 100
     """
     from arcforge.envs.terminal.synthesis.factory import SynthesisSettings
-    from arcforge.pipeline.synthesis import Writer, synthesized
+    from arcforge.pipeline.synthesis import PageFolders, Writer, synthesized
 
     settings = SynthesisSettings(count=count, drafts=drafts, rounds=rounds, in_flight=in_flight, seed=seed)
-    writer = Writer(model, name, judge, max_tokens)
-    typer.echo(synthesized(seeds, writer, out, settings))
+    writer = None if plan else Writer(model, name, judge, max_tokens)
+    typer.echo(synthesized(seeds, PageFolders(pages or [], most_pages), writer, out, settings))

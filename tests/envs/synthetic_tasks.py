@@ -4,7 +4,7 @@ import json
 
 from arcforge.clients.scripted import ScriptedCompleter
 from arcforge.core.messages import Message
-from arcforge.envs.terminal.synthesis.asking import Asker
+from arcforge.envs.asking import Asker
 from arcforge.envs.terminal.synthesis.factory import Models
 from arcforge.envs.terminal.synthesis.files import show_files
 

@@ -17,8 +17,8 @@ from arcforge.core.messages import Value
 from arcforge.core.metrics import Progress
 from arcforge.core.protocols import Completion, CompletionRequest
 from arcforge.core.runs import atomic_write
+from arcforge.envs.asking import Asker
 from arcforge.envs.terminal.synthesis.accounts import Account, table
-from arcforge.envs.terminal.synthesis.asking import Asker
 from arcforge.envs.terminal.synthesis.factory import Models, SynthesisSettings, build_candidates, synthesize
 from arcforge.envs.terminal.synthesis.pages.funnel import Funnel, candidates, plan
 from arcforge.envs.terminal.synthesis.pages.strata import sample

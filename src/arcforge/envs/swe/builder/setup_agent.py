@@ -13,15 +13,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from arcforge.core.errors import BoundaryError
-from arcforge.core.messages import Message, Sampling, Value
-from arcforge.core.protocols import Completer, CompletionRequest
+from arcforge.core.messages import Message, Value
+from arcforge.core.protocols import Completer
+from arcforge.envs.asking import Asker, unfenced
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.detection import Needs, detect
 from arcforge.envs.swe.builder.interpreter import Interpreter, install
 from arcforge.envs.swe.builder.rejection import Rejected
 
 ROUNDS = 3
-ASK_SECONDS = 300.0
+ASK_SECONDS, MOST_TOKENS = 300.0, 2048
 MOST_PATHS, MOST_CHARS = 200, 6000
 _TELLING = (
     "pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "noxfile.py", "pytest.ini", "Makefile", "requirements*.txt",
@@ -95,22 +96,20 @@ def _tried(
 
 
 def _ask(completer: Completer, messages: list[Message]) -> str:
-    async def answer() -> str:
-        request = CompletionRequest(messages=tuple(messages), sampling=Sampling(temperature=0.0, max_tokens=2048))
-        async with asyncio.timeout(ASK_SECONDS):
-            return (await completer.complete(request)).message.content
-
+    """ "" for an answer that was cut off."""
+    asker = Asker(completer, "the model", ASK_SECONDS, MOST_TOKENS)
     try:
-        return asyncio.run(answer())
-    except (BoundaryError, TimeoutError) as error:
+        return asyncio.run(asker.answer(messages, "set-up", temperature=0.0))
+    except ValueError:
+        return ""
+    except BoundaryError as error:
         raise Rejected("install", f"the model does not answer: {error}") from error
 
 
 def _read(answer: str, tree: Path) -> Needs | None:
     """None for an answer that cannot be read."""
-    found = re.search(r"\{.*\}", answer, re.S)
     try:
-        return Advice.model_validate(json.loads(found[0] if found else "")).needs(tree)
+        return Advice.model_validate(json.loads(unfenced(answer))).needs(tree)
     except (ValueError, ValidationError, Rejected):
         return None
 

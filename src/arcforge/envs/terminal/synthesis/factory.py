@@ -20,10 +20,10 @@ from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines, Progress
 from arcforge.core.runs import RunFolder, read_jsonl
+from arcforge.envs.asking import Asker
 from arcforge.envs.terminal.harbor import write_task
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.synthesis.accounts import FAILED, KEPT, Account, count
-from arcforge.envs.terminal.synthesis.asking import Asker
 from arcforge.envs.terminal.synthesis.ideas import Candidate, Idea, distinct, think
 from arcforge.envs.terminal.synthesis.prompts import prompts_hash
 from arcforge.envs.terminal.synthesis.refining import Workshop, refine

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from arcforge.core.messages import Message, Value
-from arcforge.envs.terminal.synthesis.asking import Asker, unfenced
+from arcforge.envs.asking import Asker, unfenced
 from arcforge.envs.terminal.synthesis.prompts import drafts_prompt
 from arcforge.envs.terminal.synthesis.seeds import Seed
 from arcforge.rewards.reply import folded_words

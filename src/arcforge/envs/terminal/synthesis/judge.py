@@ -11,8 +11,8 @@ from typing import Any
 
 from arcforge.core.errors import JudgeError
 from arcforge.core.messages import Message
+from arcforge.envs.asking import Asker, unfenced
 from arcforge.envs.terminal.harbor import HarborTask
-from arcforge.envs.terminal.synthesis.asking import Asker, unfenced
 from arcforge.envs.terminal.synthesis.assembly import standard_checks
 from arcforge.envs.terminal.synthesis.prompts import judge_prompt
 from arcforge.envs.terminal.synthesis.rubric import MARKS, Finding

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arcforge.core.messages import Message, Value
+from arcforge.envs.asking import Asker
 from arcforge.envs.terminal.admission import Admission, admit
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.sandboxes import SandboxRunner
-from arcforge.envs.terminal.synthesis.asking import Asker
 from arcforge.envs.terminal.synthesis.assembly import assemble
 from arcforge.envs.terminal.synthesis.files import Malformed, parse_files, show_files
 from arcforge.envs.terminal.synthesis.ideas import Candidate

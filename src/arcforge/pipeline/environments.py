@@ -16,8 +16,9 @@ from arcforge.core.errors import BoundaryError, UserError
 from arcforge.core.messages import Sampling
 from arcforge.core.runs import atomic_write
 from arcforge.core.tasks import Split
+from arcforge.envs.admission import Admission
 from arcforge.envs.registry import FAMILIES, WITH_PATH, family
-from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, Admission, admit
+from arcforge.envs.terminal.admission import ORACLE_SECONDS, SOLVE, admit
 from arcforge.envs.terminal.generate import DIFFICULTIES, generate, in_turn
 from arcforge.envs.terminal.generate import FAMILIES as GENERATORS
 from arcforge.envs.terminal.handwritten.collection import handwritten

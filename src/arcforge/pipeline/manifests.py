@@ -15,6 +15,7 @@ from arcforge.core.errors import TaskError, UserError
 from arcforge.core.metrics import Progress
 from arcforge.core.protocols import Completion, CompletionRequest
 from arcforge.core.runs import atomic_write
+from arcforge.envs.admission import Admission
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
@@ -22,7 +23,7 @@ from arcforge.envs.swe.builder.rebuild import build as build_row
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.releases import INDEX, PREFIX, assemble, releases
 from arcforge.envs.swe.builder.yields import table as yield_table
-from arcforge.envs.swe.built.admission import Admission, admit
+from arcforge.envs.swe.built.admission import admit
 from arcforge.envs.swe.built.places import Places
 from arcforge.sandbox.overlay import OverlaySandboxes
 from arcforge.view.table import table

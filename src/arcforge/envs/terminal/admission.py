@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from arcforge.core.errors import TaskError, VerifierError
+from arcforge.envs.admission import Admission
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.probes import probes
 from arcforge.envs.terminal.sandboxes import SandboxAttempt, SandboxImage, SandboxRunner
@@ -14,21 +15,6 @@ from arcforge.envs.terminal.verdict import VerifierRun, verdict
 ORACLE_RUNS = 2
 ORACLE_SECONDS = 60.0
 SOLVE = "bash /solution/solve.sh"
-
-
-@dataclass(frozen=True)
-class Admission:
-    """reason: "" for an admitted task. outcomes: a reward by what was run, in order, or why the verifier said none. output: the
-    end of what the tests printed in the last of them."""
-
-    reason: str
-    outcomes: dict[str, float | str] = field(default_factory=dict)
-    seconds: float = 0.0
-    output: str = ""
-
-    @property
-    def admitted(self) -> bool:
-        return not self.reason
 
 
 async def admit(task: HarborTask, runner: SandboxRunner, oracle_runs: int = ORACLE_RUNS) -> Admission:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from arcforge.core.messages import Message, ToolCall
 from arcforge.core.tasks import Conversation, Split
+from arcforge.envs.one_command import one_command
 from arcforge.envs.terminal.generate import FAMILIES, generate, in_turn
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.sandboxes import SandboxRunner
@@ -31,17 +31,7 @@ class TerminalFamily:
         """The task's own solution, as one command."""
         domain, harbor = self._harbor("demonstration", index)
         task = TerminalTask(harbor, self._runner(), f"terminal/demonstration/{index}", domain)
-        script = harbor.part("solution")["solve.sh"].decode()
-        call = ToolCall(id="call-0", name="bash", arguments={"command": script})
-        turns = (
-            Message(role="assistant", tool_calls=(call,)),
-            Message(role="tool", content="(no output)", tool_call_id="call-0"),
-            Message(role="assistant", tool_calls=(ToolCall(id="call-1", name="submit", arguments={}),)),
-            Message(role="tool", content="submitted", tool_call_id="call-1"),
-        )
-        return Conversation(
-            messages=(*task.messages, *turns), tools=task.tools, thinking=task.thinking, family=self.name, domain=domain
-        )
+        return one_command(task, harbor.part("solution")["solve.sh"].decode())
 
     async def close(self) -> None:
         if self._held:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from arcforge.core.errors import VerifierError
+from arcforge.envs.admission import Admission
 from arcforge.envs.swe.built.grading import grade, spec, work_of
 from arcforge.envs.swe.built.places import Place
 from arcforge.sandbox.overlay import OverlaySandboxes
@@ -38,19 +38,6 @@ def pytest_runtest_makereport(item, call):
 def pytest_pyfunc_call(pyfuncitem):
     return True
 """
-
-
-@dataclass(frozen=True)
-class Admission:
-    """reason: "" for what is admitted. outcomes: a reward by what was run, or why there was none."""
-
-    reason: str
-    outcomes: dict[str, float | str] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def admitted(self) -> bool:
-        return not self.reason
 
 
 async def admit(place: Place, boxes: OverlaySandboxes, solution_runs: int = SOLUTION_RUNS) -> Admission:

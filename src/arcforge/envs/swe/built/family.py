@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 from arcforge.core.errors import UserError
-from arcforge.core.messages import Message, ToolCall
 from arcforge.core.tasks import Conversation, Split
+from arcforge.envs.one_command import one_command
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.built.places import Places
 from arcforge.envs.swe.built.task import BuiltTask
@@ -51,17 +51,7 @@ class ManifestFamily:
         task = self.task("train", index)
         gold = self._places.prepare(task.row).gold.decode(errors="replace")
         script = f"git apply --whitespace=nowarn - <<'END_OF_PATCH'\n{gold}END_OF_PATCH"
-        call = ToolCall(id="call-0", name="bash", arguments={"command": script})
-        turns = (
-            Message(role="assistant", tool_calls=(call,)),
-            Message(role="tool", content="(no output)", tool_call_id="call-0"),
-            Message(role="assistant", tool_calls=(ToolCall(id="call-1", name="submit", arguments={}),)),
-            Message(role="tool", content="submitted", tool_call_id="call-1"),
-        )
-        return Conversation(
-            messages=(*task.messages, *turns), tools=task.tools, thinking=task.thinking, family=self.name,
-            domain=task.domain,
-        )  # fmt: skip
+        return one_command(task, script)
 
     async def close(self) -> None:
         if self._boxes:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arcforge.core.messages import Message, Value
+from arcforge.envs.admission import Admission
 from arcforge.envs.asking import Asker
-from arcforge.envs.terminal.admission import Admission, admit
+from arcforge.envs.terminal.admission import admit
 from arcforge.envs.terminal.harbor import HarborTask
 from arcforge.envs.terminal.sandboxes import SandboxRunner
 from arcforge.envs.terminal.synthesis.assembly import assemble

@@ -190,6 +190,7 @@ def test_a_checkout_has_no_network_and_nothing_of_the_machine_and_its_tree_stays
 
 
 @BUBBLEWRAP
+@pytest.mark.slow
 def test_rows_measured_in_processes_agree_in_sandboxes(factory, rows, overlays):
     suite = Suite(Clone(factory[1]), this_interpreter(), overlays, 30)
     assert validate_rows(list(rows.values()), suite, workers=2).share == 1

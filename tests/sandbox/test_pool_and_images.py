@@ -91,6 +91,7 @@ def context(tmp_path_factory):
 
 @needs_podman
 @needs_bubblewrap
+@pytest.mark.slow
 def test_an_image_is_built_and_runs_as_an_overlay_and_as_a_container(context):
     async def exercise(box):
         assert (

@@ -22,10 +22,9 @@ from pathlib import Path
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write, read_jsonl
 from arcforge.envs.swe.builder.checkouts import best_checkouts
-from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
-from arcforge.envs.swe.builder.rebuild import AGREES, restore, validate_rows
+from arcforge.envs.swe.builder.rebuild import AGREES, clone_of, restore, validate_rows
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.releases import PREFIX, assemble, releases
 from arcforge.envs.swe.builder.suite import Suite
@@ -115,7 +114,7 @@ def validate(arguments: argparse.Namespace) -> None:
 def _again(name: str, rows: list[TaskRow], arguments: argparse.Namespace, checkouts) -> dict[str, int]:
     environment, _ = read_shard(arguments.manifest, name)
     place = arguments.work / shard_name(name)
-    clone = Clone(assemble(name.removeprefix(PREFIX), environment.releases, place / "releases"))
+    clone = clone_of(environment, place / "releases")
     try:
         interpreter = restore(environment, clone, place / "venv")
     except Rejected as error:

@@ -10,7 +10,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from small_repository import CHEAPEST, DISCOUNT, PRICES, TEST_DISCOUNT, TEST_PRICES, this_interpreter
+from typer.testing import CliRunner
 
+from arcforge.cli.main import app
 from arcforge.core.errors import UserError
 from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone
@@ -131,6 +133,20 @@ def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
     assert (built.directory / "shop/prices.py").read_text() == PRICES and not built.hidden
     assert (built.directory / "shop/__init__.py").read_text() == SECOND["shop/__init__.py"]
     assert "cheapest() no longer forgets one" in built.statement and "3 tests that should pass" in built.statement
+    words = [
+        "--name",
+        "pypi/the-shop",
+        "--manifest",
+        tmp_path / "out/manifest",
+        "--out",
+        tmp_path / "cli",
+        "--index",
+        address,
+    ]
+    done = CliRunner().invoke(app, ["env", "build", *map(str, words)])
+    assert done.exit_code == 0 and "2 of 2 environments" in done.output, done.output
+    texts = {path.read_text() for path in (tmp_path / "cli").glob("*/repository/shop/prices.py")}
+    assert texts == {PRICES, text}
     again = Suite(
         Clone(assemble("the-shop", environment.releases, tmp_path / "again", address)),
         this_interpreter(),

@@ -1,11 +1,9 @@
 """`arcforge env` on real tasks."""
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from scripted_model import scripted_model
 from typer.testing import CliRunner
 
 from arcforge.cli.main import app
@@ -64,40 +62,13 @@ def test_a_fit_task_and_one_that_is_not_are_told_apart_and_run(tmp_path):
     assert dead.exit_code == 1 and "no reward: verifier" in dead.output
 
 
-@contextmanager
 def model(*turns):
-    """An OpenAI-style endpoint on loopback that says these turns; yields (URL, the requests)."""
-    asked = []
+    """Calls these tools in turn."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self._say({"data": [{"id": "scripted"}]})
+    def call(asked):
+        return {"tool_calls": [{"id": f"c{len(asked)}", "type": "function", "function": turns[len(asked) - 1]}]}
 
-        def do_POST(self):
-            asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            call = {"id": f"c{len(asked)}", "type": "function", "function": turns[len(asked) - 1]}
-            message = {"role": "assistant", "content": "", "tool_calls": [call]}
-            usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
-            self._say({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}], "usage": usage})
-
-        def _say(self, value):
-            raw = json.dumps(value).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    return scripted_model(call)
 
 
 @needs_bubblewrap

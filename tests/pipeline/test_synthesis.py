@@ -1,12 +1,10 @@
 """`arcforge env synthesize`: with a model at a URL, with a checkpoint, and what a user may get wrong."""
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from parrot import parrot
+from scripted_model import scripted_model
 from typer.testing import CliRunner
 
 from arcforge.cli.main import app
@@ -49,39 +47,9 @@ def said(prompt):
     return FILES
 
 
-@contextmanager
 def model():
-    """An OpenAI-style endpoint on loopback that designs, builds and reviews; yields (URL, the prompts)."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self._say({"data": [{"id": "scripted"}]})
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked.append(body["messages"][0]["content"])
-            message = {"role": "assistant", "content": said(asked[-1])}
-            self._say({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-
-        def _say(self, value):
-            raw = json.dumps(value).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    """Designs, builds and reviews."""
+    return scripted_model(lambda asked: {"content": said(asked[-1]["messages"][0]["content"])})
 
 
 @needs_bubblewrap

@@ -61,6 +61,7 @@ def build(
     model: Annotated[
         str, typer.Option(help="An OpenAI-style URL: asked how to set the project up where rules do not find out.")
     ] = "",
+    index: Annotated[str, typer.Option(help="The package index of pypi/NAME (PEP 691); PyPI if not given.")] = "",
 ) -> None:
     """Software environments of a Python repository: from its history and by injected bugs, each measured twice.
 
@@ -77,9 +78,9 @@ def build(
     from arcforge.pipeline import manifests
 
     if manifest is not None:
-        typer.echo(manifests.rebuild(repo, name, manifest, out, task))
+        typer.echo(manifests.rebuild(repo, name, manifest, out, task, index))
     else:
-        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60, model))
+        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60, model, index))
 
 
 @app.command()
@@ -93,6 +94,7 @@ def admit(
         Path | None, typer.Option(help="Where trees and interpreters are kept; ~/.cache/arcforge/swe if not given.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A file for every outcome, JSON lines.")] = None,
+    index: Annotated[str, typer.Option(help="The package index of pypi/NAME (PEP 691); PyPI if not given.")] = "",
 ) -> None:
     """Hold environments of a manifest to what they must withstand. Exit code 1: one is not fit.
 
@@ -105,7 +107,7 @@ def admit(
     """
     from arcforge.pipeline.manifests import admitted
 
-    text, unfit = admitted(manifest, name, sample, seed, in_flight, cache, out)
+    text, unfit = admitted(manifest, name, sample, seed, in_flight, cache, out, index)
     typer.echo(text)
     if unfit:
         raise typer.Exit(1)

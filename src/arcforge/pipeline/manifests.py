@@ -16,12 +16,12 @@ from arcforge.core.metrics import Progress
 from arcforge.core.protocols import Completion, CompletionRequest
 from arcforge.core.runs import atomic_write
 from arcforge.envs.admission import Admission
-from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.rebuild import build as build_row
+from arcforge.envs.swe.builder.rebuild import clone_of
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import INDEX, PREFIX, assemble, releases
+from arcforge.envs.swe.builder.releases import INDEX, Release, assemble, project_of, releases
 from arcforge.envs.swe.builder.yields import table as yield_table
 from arcforge.envs.swe.built.admission import admit
 from arcforge.envs.swe.built.places import Places
@@ -45,34 +45,32 @@ class UrlCompleter:
 
 def build(
     repo: Path | None, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float, model: str = "",
-    index: str = INDEX,
+    index: str = "",
 ) -> str:  # fmt: skip
     """Mine one repository, or without one the releases of pypi/NAME; its yield table. model: the URL of one that is asked how to set the
     project up where rules do not find out."""
     completer = (lambda: UrlCompleter(model)) if model else None
     settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
+    found: list[Release] = []
     if repo is None:
         python = ".".join(map(str, sys.version_info[:2]))
-        found = releases(_project(name), commits, python, index)
+        project = project_of(name)
+        found = releases(project, commits, python, index or INDEX)
         if not found:
             raise UserError(f"{name}: no release with a source archive for Python {python}")
-        repo = assemble(_project(name), found, out / shard_name(name) / "releases", index)
-        account = build_repository(repo, name, out, settings, releases=found, completer=completer)
-    else:
-        account = build_repository(repo, name, out, settings, completer=completer)
+        repo = assemble(project, found, out / shard_name(name) / "releases", index or INDEX)
+    account = build_repository(repo, name, out, settings, releases=found, completer=completer)
     rate = f"{account.valid} valid of {account.measured} measured in this call, {account.per_hour:.0f} an hour"
     return f"{yield_table([account])}\n{rate}\nmanifest: {out / 'manifest'}"
 
 
-def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, index: str = INDEX) -> str:
+def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, index: str = "") -> str:
     """A folder per environment of a shard: repository/, statement.md, hidden.patch, gold.patch, row.json."""
     environment, rows = read_shard(manifest, name)
     wanted = [row for row in rows if not task or row.task_id == task]
     if not wanted:
         raise UserError(f"{manifest}: no task {task!r} of {name}")
-    if repo is None:
-        repo = assemble(_project(name), environment.releases, out / "releases", index)
-    clone, failed = Clone(repo), []
+    clone, failed = clone_of(environment, out / "releases", repo, index or INDEX), []
     for row in wanted:
         folder = out / row.task_id.replace("/", "-")
         try:
@@ -88,18 +86,12 @@ def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, 
     return "\n".join(lines)
 
 
-def _project(name: str) -> str:
-    """UserError for a repository that is not made of releases."""
-    if not name.startswith(PREFIX):
-        raise UserError(f"{name}: give its clone with --repo, or name a project on the package index as {PREFIX}NAME")
-    return name.removeprefix(PREFIX)
-
-
 def admitted(
-    manifest: Path, name: str, sample: int, seed: int, in_flight: int, cache: Path | None, results: Path | None
-) -> tuple[str, int]:
+    manifest: Path, name: str, sample: int, seed: int, in_flight: int, cache: Path | None, results: Path | None,
+    index: str = "",
+) -> tuple[str, int]:  # fmt: skip
     """(table of reasons and of what was run, how many are not fit). results: a file for every outcome, JSON lines."""
-    places = Places(manifest, cache)
+    places = Places(manifest, cache, index or INDEX)
     rows = [row for row in places.rows() if not name or row.repository == name]
     if not rows:
         raise UserError(f"{manifest}: no environment of {name!r}")

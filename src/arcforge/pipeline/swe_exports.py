@@ -12,10 +12,9 @@ from typing import Any
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.builder.checkouts import Checkouts, best_checkouts
-from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.interpreter import Interpreter
 from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow, read_shard
-from arcforge.envs.swe.builder.rebuild import restore
+from arcforge.envs.swe.builder.rebuild import clone_of, restore
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.exports.image import REPOSITORY, instance_id, write_context
@@ -36,13 +35,15 @@ def exported_environments(
     cannot be is told in a line."""
     if format not in FORMATS:
         raise UserError(f"format {format!r}: software environments are written as {' or '.join(FORMATS)}")
-    if repo is None or manifest is None:
-        raise UserError(f"format {format}: give a clone with --repo, its --name and the --manifest of its environments")
+    if manifest is None:
+        raise UserError(
+            f"format {format}: give the --manifest of its environments, the --name of one, and its clone with --repo"
+        )
     environment, rows = read_shard(manifest, name)
     wanted = [row for row in rows if not task or row.task_id == task]
     if not wanted:
         raise UserError(f"{manifest}: no task {task!r} of {name}")
-    clone = Clone(repo)
+    clone = clone_of(environment, out / "releases", repo)
     with closing(checkouts or best_checkouts()) as used:
         suite = Suite(clone, interpreter or restore(environment, clone, out / "venv"), used)
         written, refused = _written(format, wanted, environment, suite, out)

@@ -42,6 +42,14 @@ class Interpreter:
         """Where it lies, and where the Python lies that its environment was made of."""
         return self.python.parent.parent, self.python.resolve().parent.parent
 
+    def absent(self, tree: Path) -> list[tuple[str, str]]:
+        """Generated files (path, text) that a tree lacks and has a folder for."""
+        return [
+            (path, text)
+            for path, text in self.generated
+            if (tree / path).parent.is_dir() and not (tree / path).exists()
+        ]
+
 
 def existing(python: Path | None = None, project: str = "") -> Interpreter:
     """An interpreter that is there (default: this one), with what it has. `project`: a distribution to leave out."""

@@ -18,6 +18,7 @@ from arcforge.envs.swe.builder.measurement import Measured, measure, names_sha25
 from arcforge.envs.swe.builder.mining import find_commit, patches
 from arcforge.envs.swe.builder.patches import release_notes, touched
 from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.releases import INDEX, assemble, project_of
 from arcforge.envs.swe.builder.statements import broken_statement, commit_statement, required_names
 from arcforge.envs.swe.builder.suite import Suite
 
@@ -35,6 +36,13 @@ class Built:
     statement: str
     hidden: bytes
     gold: bytes
+
+
+def clone_of(environment: EnvironmentRow, folder: Path, repo: Path | None = None, index: str = INDEX) -> Clone:
+    """A shard's repository: the clone at `repo`, or its releases from a package index, assembled in `folder`. UserError for neither."""
+    if repo is not None:
+        return Clone(repo)
+    return Clone(assemble(project_of(environment.repository), environment.releases, folder, index))
 
 
 def restore(

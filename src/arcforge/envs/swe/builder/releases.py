@@ -42,6 +42,13 @@ class Release(Value):
     time: int
 
 
+def project_of(repository: str) -> str:
+    """UserError for a repository that is not made of releases."""
+    if not repository.startswith(PREFIX):
+        raise UserError(f"{repository}: give its clone, or name a project on the package index as {PREFIX}NAME")
+    return repository.removeprefix(PREFIX)
+
+
 def releases(project: str, count: int, python: str, index: str = INDEX) -> list[Release]:
     """The newest `count` final releases with a source archive that say they run on this Python (x.y), oldest first.
 
@@ -49,7 +56,8 @@ def releases(project: str, count: int, python: str, index: str = INDEX) -> list[
     """
     found: dict[Version, Release] = {}
     for row in _files(project, index):
-        release, version = _release(row), _version(row["filename"], project)
+        release = _release(row)
+        version = _version(release.version) if release else None
         if release and version and not (version.is_prerelease or row.get("yanked")) and _runs_on(row, python):
             found[version] = release
     return [found[version] for version in sorted(found)][-count:]
@@ -143,10 +151,9 @@ def _release(row: dict[str, Any]) -> Release | None:
     return Release(version=version, file=name, sha256=row["hashes"].get("sha256", ""), time=moment)
 
 
-def _version(file: str, project: str) -> Version | None:
-    stem = file.removesuffix(".tgz").removesuffix(".tar.gz")
+def _version(text: str) -> Version | None:
     try:
-        return Version(stem[len(project) + 1 :])
+        return Version(text)
     except InvalidVersion:
         return None
 

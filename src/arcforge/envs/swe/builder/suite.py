@@ -75,11 +75,8 @@ class Suite:
         return self.checkouts.open(tree, self.interpreter.folders)
 
     def _complete(self, checkout: Checkout, tree: Path) -> None:
-        """Write the generated files that the tree lacks and has a folder for."""
-        for path, text in self.interpreter.generated:
-            target = tree / path
-            if target.parent.is_dir() and not target.exists():
-                checkout.write(path, text)
+        for path, text in self.interpreter.absent(tree):
+            checkout.write(path, text)
 
     def _execute(self, checkout: Checkout, tree: Path, tests: Sequence[str], probed: bool = False) -> ExecResult:
         command, environment = test_command(self.interpreter, checkout.root, tree, tests)

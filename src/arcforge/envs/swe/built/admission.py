@@ -6,13 +6,12 @@ import time
 
 from arcforge.core.errors import VerifierError
 from arcforge.envs.admission import Admission
-from arcforge.envs.swe.built.grading import grade, spec, work_of
+from arcforge.envs.swe.built.grading import grade, solve, spec, work_of
 from arcforge.envs.swe.built.places import Place
 from arcforge.sandbox.overlay import OverlaySandboxes
 
 SOLUTION_RUNS = 2
 SECONDS = 60.0
-_PATCH = "/opt/arcforge/gold.patch"
 
 # What a program under test may say and do as soon as it is imported. Every payload ends the run as if all had passed.
 _FORGE = """import os, sys
@@ -50,7 +49,7 @@ async def admit(place: Place, boxes: OverlaySandboxes, solution_runs: int = SOLU
 
 async def _examine(place: Place, boxes: OverlaySandboxes, runs: int, outcomes: dict[str, float | str]) -> str:
     for run in range(runs):
-        outcome = outcomes[f"solution-{run + 1}"] = await _outcome(place, boxes, _SOLVE)
+        outcome = outcomes[f"solution-{run + 1}"] = await _outcome(place, boxes, None)
         if outcome != 1.0:
             return f"the solution does not pass: {outcome}"
     for name, script in {"nothing": "true", **probes(place)}.items():
@@ -62,18 +61,15 @@ async def _examine(place: Place, boxes: OverlaySandboxes, runs: int, outcomes: d
     return ""
 
 
-_SOLVE = f"git apply --whitespace=nowarn {_PATCH}"
-
-
-async def _outcome(place: Place, boxes: OverlaySandboxes, script: str) -> float | str:
+async def _outcome(place: Place, boxes: OverlaySandboxes, script: str | None) -> float | str:
+    """Of a script as the agent's work, or of the solution."""
     async with await boxes.create(spec(boxes, place, place.tree)) as box:
-        if script == _SOLVE:
-            await box.write_bytes(_PATCH, place.gold)
-        done = await box.exec(["bash", "-c", script], SECONDS)
-        if script == _SOLVE and done.exit_code:
-            return f"the solution cannot be applied: {done.stderr.strip()[-200:]}"
-        await box.kill()
         try:
+            if script is None:
+                await solve(box, place)
+            else:
+                await box.exec(["bash", "-c", script], SECONDS)
+            await box.kill()
             verdict = await grade(boxes, place, await work_of(box, place))
         except VerifierError as error:
             return f"VerifierError: {error}"

@@ -6,13 +6,13 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from arcforge.core.errors import VerifierError
 from arcforge.core.protocols import ExecResult, FileChange, Verdict
 from arcforge.envs.swe.builder.checkouts import FROZEN, LIMITS
+from arcforge.envs.swe.builder.clone import APPLY
 from arcforge.envs.swe.builder.measurement import SuiteRun, resolved
 from arcforge.envs.swe.builder.patches import side
 from arcforge.envs.swe.builder.rejection import Rejected
@@ -123,14 +123,19 @@ async def _control(boxes: OverlaySandboxes, place: Place, problem: Rejected) -> 
         raise VerifierError(f"{place.row.task_id}: {problem}; the solution does not pass here now")
 
 
+async def solve(box: OverlaySandbox, place: Place) -> None:
+    """Apply the solution in a sandbox over one of the place's trees. Rejected("patch") when it does not fit."""
+    await box.write_bytes(_PATCH, place.gold)
+    done = await box.exec(["/usr/bin/git", *APPLY, _PATCH])
+    if done.exit_code:
+        raise Rejected("patch", done.stderr.strip()[-300:])
+
+
 async def _tests(boxes: OverlaySandboxes, place: Place, work: Work | None) -> SuiteRun:
     """Run them over the agent's work, or over the solution. Rejected when they do not say what passed."""
     async with await boxes.create(spec(boxes, place, place.graded)) as box:
         if work is None:
-            await box.write_bytes(_PATCH, place.gold)
-            done = await box.exec(["/usr/bin/git", "apply", "--whitespace=nowarn", _PATCH])
-            if done.exit_code:
-                raise Rejected("patch", done.stderr.strip()[-300:])
+            await solve(box, place)
         else:
             await _lay(box, work.changes)
         plugin = Path(__file__).with_name("seal.py").read_bytes()
@@ -153,8 +158,7 @@ async def _lay(box: OverlaySandbox, changes: Iterable[tuple[FileChange, bytes | 
             continue
         await box.exec(["/bin/rm", "-rf", "--", path])
         if change.link and change.after is not None:
-            with suppress(OSError):
-                await box.exec(["/bin/ln", "-s", "--", change.after, path])
+            await box.exec(["/bin/ln", "-s", "--", change.after, path])
 
 
 def _read(result: ExecResult, word: str) -> SuiteRun:

@@ -19,9 +19,9 @@ from arcforge.envs.swe.builder.interpreter import Interpreter
 from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.measurement import names_sha256
 from arcforge.envs.swe.builder.mining import patches
-from arcforge.envs.swe.builder.rebuild import build, restore, validate
+from arcforge.envs.swe.builder.rebuild import build, clone_of, restore, validate
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import INDEX, PREFIX, assemble
+from arcforge.envs.swe.builder.releases import INDEX
 from arcforge.envs.swe.builder.suite import Suite
 
 TEST_SECONDS = 120.0
@@ -30,7 +30,7 @@ TEST_SECONDS = 120.0
 @dataclass(frozen=True)
 class Place:
     """tree: what an agent gets, a repository of one commit. graded: the same with the task's own tests in it. gold: the solution, a
-    patch to both. pass_to_pass: names of tests. generated: files that the project's build writes."""
+    patch to both. pass_to_pass: names of tests."""
 
     row: TaskRow
     tree: Path
@@ -42,19 +42,16 @@ class Place:
 
 
 class Places:
-    """Prepares rows of a manifest's folder. Clones are looked for in `clones` as OWNER+NAME; pypi/NAME needs none.
+    """Prepares rows of a manifest's folder. Clones are looked for in its folder `clones` as OWNER+NAME; pypi/NAME needs none.
 
     Everything it makes lies in `cache` (default: ~/.cache/arcforge/swe) and is taken from there the next time.
     """
 
-    def __init__(
-        self, manifest: Path, cache: Path | None = None, clones: Path | None = None, index: str = INDEX
-    ) -> None:
+    def __init__(self, manifest: Path, cache: Path | None = None, index: str = INDEX) -> None:
         """UserError: no manifest there."""
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         self.manifest, self.index = manifest, index
         self.cache = (cache or base / "arcforge" / "swe").resolve()
-        self.clones = clones or manifest / "clones"
         self._shards = [
             read_shard(manifest, name.removesuffix(".environment.json").replace("+", "/", 1))
             for name in sorted(path.name for path in manifest.glob("*.environment.json"))
@@ -90,12 +87,10 @@ class Places:
             raise TaskError(f"{row.task_id}: {error}") from error
 
     def _repository(self, environment: EnvironmentRow) -> tuple[Clone, Interpreter]:
-        name = environment.repository
-        folder = self.cache / shard_name(name)
-        clone = self.clones / shard_name(name)
-        if not clone.exists() and name.startswith(PREFIX):
-            clone = assemble(name.removeprefix(PREFIX), environment.releases, folder / "releases", self.index)
-        return Clone(clone), restore(environment, Clone(clone), folder / "venv")
+        name = shard_name(environment.repository)
+        repo = self.manifest / "clones" / name
+        clone = clone_of(environment, self.cache / name / "releases", repo if repo.exists() else None, self.index)
+        return clone, restore(environment, clone, self.cache / name / "venv")
 
     def _place(self, row: TaskRow, clone: Clone, interpreter: Interpreter) -> Place:
         folder = self.cache / shard_name(row.repository) / row.task_id.rpartition("/")[2]
@@ -104,33 +99,17 @@ class Places:
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
             built = build(row, clone, tree)
-            self._complete(tree, interpreter)
             graded.mkdir()
             clone.export(row.base, graded)
             apply(graded, before)
-            self._complete(graded, interpreter)
-            names = self._measured(row, clone, interpreter, graded, gold)
+            for root in (tree, graded):
+                for path, text in interpreter.absent(root):
+                    (root / path).write_text(text, "utf-8")
+            self._checkouts = self._checkouts or best_checkouts()
+            names = validate(row, Suite(clone, interpreter, self._checkouts, TEST_SECONDS)).pass_to_pass
             atomic_write(done, json.dumps({"statement": built.statement, "pass_to_pass": names}) + "\n")
         held = json.loads(done.read_text())
         names = tuple(held["pass_to_pass"])
         if names_sha256(names) != row.pass_to_pass_sha256:
             raise TaskError(f"{row.task_id}: {done} is of another manifest; delete it")
         return Place(row, tree, graded, held["statement"], gold, names, interpreter)
-
-    def _measured(self, row: TaskRow, clone: Clone, interpreter: Interpreter, graded: Path, gold: bytes) -> list[str]:
-        """The names of PASS_TO_PASS, from one run of either state if that agrees with the manifest, else as they were first told."""
-        self._checkouts = self._checkouts or best_checkouts()
-        suite = Suite(clone, interpreter, self._checkouts, TEST_SECONDS)
-        right, wrong = suite.run(graded, [gold], row.tests), suite.run(graded, [], row.tests)
-        names = sorted(right.passed & wrong.passed)
-        if names_sha256(names) == row.pass_to_pass_sha256 and right.passed.issuperset(row.fail_to_pass):
-            return names
-        return list(validate(row, suite).pass_to_pass)
-
-    @staticmethod
-    def _complete(tree: Path, interpreter: Interpreter) -> None:
-        """Files that the project's build writes and its repository does not hold."""
-        for path, text in interpreter.generated:
-            target = tree / path
-            if target.parent.is_dir() and not target.exists():
-                target.write_text(text, "utf-8")

@@ -85,10 +85,8 @@ def write_context(prepared: Prepared, folder: Path) -> None:
     lines += [f"ENV {name}={value}" for name, value in variables(prepared).items()]
     lines += [f"COPY {_REQUIREMENTS} /tmp/{_REQUIREMENTS}", f"COPY {REPOSITORY}/ {HOME}/"]
     for path, content in prepared.generated:
-        target = folder / REPOSITORY / path
-        if target.parent.is_dir() and not target.exists():
-            atomic_write(folder / _GENERATED / path, content)
-            lines.append(f"COPY {_GENERATED}/{path} {HOME}/{path}")
+        atomic_write(folder / _GENERATED / path, content)
+        lines.append(f"COPY {_GENERATED}/{path} {HOME}/{path}")
     lines += [f"RUN {command}" for command in install_commands(prepared, f"-r /tmp/{_REQUIREMENTS}")]
     atomic_write(folder / _REQUIREMENTS, "".join(f"{line}\n" for line in prepared.environment.requirements))
     atomic_write(folder / "Dockerfile", "\n".join(lines) + "\n")

@@ -25,7 +25,8 @@ from arcforge.envs.swe.logs.reading import Outcome
 class Prepared:
     """head: the only commit of what the agent gets. broken: patch that made its tree of the project's commit, if any. version: of
     the project. packaged: pip can install it. roots: folders, relative,
-    that it is imported from. generated: files that a build writes beside the sources. gold: what pytest printed with the solution.
+    that it is imported from. generated: files that a build writes beside the sources and that the
+    tree lacks. gold: what pytest printed with the solution.
     now: outcomes of the tests that are in the agent's tree, without it. restored, removed: test paths that the agent's
     tree has, and that it has not; the hidden tests write both."""
 
@@ -64,7 +65,7 @@ def prepare(row: TaskRow, environment: EnvironmentRow, suite: Suite, directory: 
     hidden = {*row.tests, *(touched(find_commit(clone, row.commit))["test"] if whole else ())}
     return Prepared(
         built, environment, run_git(["rev-parse", "HEAD"], cwd=directory).decode().strip(), b"" if whole else before,
-        clone.version(row.base), needs.packaged, roots, suite.interpreter.generated, measured.pass_to_pass, gold,
+        clone.version(row.base), needs.packaged, roots, tuple(suite.interpreter.absent(directory)), measured.pass_to_pass, gold,
         _now(built, suite, recording, [test for test in row.tests if test in present]),
         tuple(sorted(hidden & present)), tuple(sorted(hidden - present)),
     )  # fmt: skip

@@ -112,6 +112,12 @@ def test_links_removals_and_modes_of_the_source_are_part_of_the_work(world):
     assert verdict.reward == 1.0  # nobody's test of this task
     verdict, _ = run(world, MEND, "rm shop/__init__.py shop/prices.py")
     assert verdict.reward == 0.0
+    verdict, _ = run(world, "rm -r shop && echo 'no folder any more' > shop")
+    assert verdict.reward == 0.0 and len(verdict.details["fail_to_pass"]) == 2
+    verdict, _ = run(
+        world, MEND, "mv shop/text.py t && mkdir shop/text.py && mv t shop/text.py/__init__.py && touch shop/more.py"
+    )
+    assert verdict.reward == 1.0
 
 
 def test_an_endless_loop_is_the_agents_failure_and_a_broken_machine_is_nobodys(world, monkeypatch):

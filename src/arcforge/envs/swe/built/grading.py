@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +27,7 @@ from arcforge.sandbox.spec import Spec
 SETTINGS = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml"})
 STARTUP = frozenset({"sitecustomize.py", "usercustomize.py"})
 _SEAL, _SEALED, _PATCH = "/opt/arcforge", "arcforge_seal", "/opt/arcforge/gold.patch"
+_PATHS = 200  # arguments of one command
 
 
 @dataclass(frozen=True)
@@ -149,15 +150,20 @@ async def _tests(boxes: OverlaySandboxes, place: Place, work: Work | None) -> Su
     return _read(result, word)
 
 
-async def _lay(box: OverlaySandbox, changes: Iterable[tuple[FileChange, bytes | None]]) -> None:
-    """The agent's changes over the task's tree."""
+async def _lay(box: OverlaySandbox, changes: Sequence[tuple[FileChange, bytes | None]]) -> None:
+    """The agent's changes over the task's tree. Rejected when they cannot stand in it."""
+    # What is gone, and what stands in the place of something else: a file where a folder was, or a link.
+    cleared = [f"{WORK}/{change.path}" for change, _ in changes if change.kind != "changed" or change.link]
+    for start in range(0, len(cleared), _PATHS):
+        await box.exec(["/bin/rm", "-rf", "--", *cleared[start : start + _PATHS]])
     for change, raw in changes:
         path = f"{WORK}/{change.path}"
         if raw is not None:
-            await box.write_bytes(path, raw, change.mode_after & 0o777)
-            continue
-        await box.exec(["/bin/rm", "-rf", "--", path])
-        if change.link and change.after is not None:
+            try:
+                await box.write_bytes(path, raw, change.mode_after & 0o777)
+            except OSError as error:
+                raise Rejected("work", f"{change.path}: {error.strerror}") from None
+        elif change.link and change.after is not None:
             await box.exec(["/bin/ln", "-s", "--", change.after, path])
 
 

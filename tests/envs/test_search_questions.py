@@ -179,6 +179,9 @@ def test_a_wrong_label_and_missing_clues_are_rejected(world):
     problems = {world.verification.problem(q.model_copy(update={"pattern": q.pattern.model_copy(
         update={"clues": q.pattern.clues[:1]})})) for q in world.questions}  # fmt: skip
     assert "the graph gives several answers" in problems
+    elsewhere = question.model_copy(update={"chain": (other.chain[0], *question.chain[1:])})
+    assert other.chain[0] != question.chain[0]
+    assert world.verification.problem(elsewhere) == "the answer does not lead back to its beginning alone"
 
 
 def test_a_question_of_an_older_graph_is_held_to_the_pages_of_today(tmp_path):

@@ -1,4 +1,5 @@
-"""Verification by rules: what the graph of today answers, whether the pages bear the evidence out, and whether they have a rival."""
+"""Verification in both directions: from the clues to one answer, from the answer back to one beginning; and whether the pages bear the
+evidence out and have no rival."""
 
 from __future__ import annotations
 
@@ -28,12 +29,14 @@ class Verification:
         self._graph, self._store, self._index = graph, store, index
 
     def problem(self, question: Question) -> str:
-        """Why the question is rejected; empty when it is borne out. All chains that fit must end in its answer."""
+        """Why the question is rejected; empty when it is borne out. All chains that fit begin as its own does and end in its answer."""
         found = matches(self._graph, question.pattern)
         if not found:
             return "the graph gives no answer"
         if {chain[-1] for chain in found} != {question.chain[-1]}:
             return "the graph gives another answer" if len(found) == 1 else "the graph gives several answers"
+        if {chain[0] for chain in found} != {question.chain[0]}:
+            return "the answer does not lead back to its beginning alone"
         if any(not self._in_text(item) for item in question.evidence):
             return "the evidence is not in the pages"
         if any(self._rival(question, at) for at in range(len(question.chain))):

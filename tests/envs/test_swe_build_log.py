@@ -6,9 +6,10 @@ import sys
 import pytest
 from small_repository import QUICK
 
+from arcforge.core.protocols import ExecResult
 from arcforge.envs.swe.builder.measurement import SuiteRun, compare, names_sha256, resolved
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.suite import PYTEST
+from arcforge.envs.swe.builder.suite import PYTEST, read_run
 from arcforge.envs.swe.logs.parse import parse
 
 HARD = """
@@ -57,6 +58,37 @@ def test_names_with_spaces_dashes_and_brackets_are_whole(tmp_path):
     assert run.failed == bad | {"test_hard.py::test_torn"}  # which passed, but its teardown broke
     assert run.broken == {"test_unimportable.py"} and run.fails("test_unimportable.py::test_any")
     assert not run.fails("test_hard.py::test_skipped")
+
+
+PASSED = "=== short test summary info ===\nPASSED t.py::a\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "exit_code", "reason"),
+    [
+        ("", 0, "suite_did_not_run"),
+        ("ERROR: usage: pytest\n", 4, "suite_did_not_run"),
+        ("=== no tests ran in 0.01s ===\n", 5, "suite_did_not_run"),
+        ("=== 1 deselected in 0.01s ===\n", 0, "suite_did_not_run"),
+        (PASSED, 0, "suite_did_not_run"),
+        (f"{PASSED}=== 1 passed in 0.01s ===\n", -9, "suite_did_not_run"),
+        (f"{PASSED}=== 1 passed in 0.01s ===\n", 1, "log"),
+        ("=== short test summary info ===\nFAILED t.py::a\n=== 1 failed in 0.01s ===\n", 0, "log"),
+        (f"{PASSED}=== 2 passed in 0.01s ===\n", 0, "log"),
+        (f"{PASSED}PASSED t.py::b\n=== 1 passed in 1.0s ===\n", 0, "log"),
+        (f"{PASSED}=== 1 passed in 0.01s ===\n{PASSED}=== 1 passed in 0.01s ===\n", 0, ""),
+    ],
+)
+def test_what_did_not_run_or_contradicts_itself_is_invalid(log, exit_code, reason):
+    result = ExecResult(exit_code=exit_code, stdout=log, stderr="")
+    if not reason:
+        assert read_run(result).passed == {"t.py::a"}  # the last summary is the suite's
+        return
+    with pytest.raises(Rejected) as caught:
+        read_run(result)
+    assert caught.value.reason == reason
+    with pytest.raises(Rejected, match="more output than is kept"):
+        read_run(result.model_copy(update={"truncated": True}))
 
 
 def run(passed, failed="", broken=()):

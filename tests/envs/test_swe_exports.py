@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from arcforge.cli.main import app
 from arcforge.core.errors import UserError
+from arcforge.envs.swe.builder.broken import GoldRuns, broken_by_bug, measure_together
 from arcforge.envs.swe.builder.bugs import Bug
 from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.manifest import environment_row, read_shard, write_shard
-from arcforge.envs.swe.builder.mining import GoldRuns, find_commit, measure_bug, measure_commit
+from arcforge.envs.swe.builder.mining import find_commit, measure_commit
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.exports import swebench
 from arcforge.envs.swe.exports.image import HOME
@@ -39,7 +40,7 @@ def shop(tmp_path_factory):
     suite = Suite(clone, this_interpreter(), ProcessCheckouts(), 60)
     tasks = [measure_commit(suite, NAME, find_commit(clone, names["fixed"]))]
     golds = GoldRuns(suite, names["vague"])
-    tasks.append(measure_bug(suite, NAME, (names["vague"], 0), BUG, TESTS, golds))
+    tasks += measure_together([broken_by_bug(clone, NAME, (names["vague"], 0), BUG, TESTS)], golds)
     golds.close()
     described = environment_row(NAME, names["vague"], this_interpreter())
     write_shard(folder / "manifest", described, [task.row for task in tasks])

@@ -43,10 +43,14 @@ Result = TypeVar("Result")
 
 
 class Checkout(Protocol):
-    """One copy of a tree. root: the path under which commands see it. SandboxError: its machinery failed."""
+    """One copy of a tree. root: the path under which commands see it. private: whether /tmp is its own. SandboxError: its machinery
+    failed."""
 
     @property
     def root(self) -> str: ...
+
+    @property
+    def private(self) -> bool: ...
 
     def apply(self, patch: bytes) -> None:
         """Rejected("patch") when it does not fit."""
@@ -94,6 +98,8 @@ class ProcessCheckouts:
 
 
 class _ProcessCheckout:
+    private = False
+
     def __init__(self, root: Path) -> None:
         self._path = root.resolve()
         self.root = str(self._path)
@@ -154,7 +160,7 @@ class OverlayCheckouts:
 
 
 class _OverlayCheckout:
-    root = WORK
+    root, private = WORK, True
 
     def __init__(self, checkouts: OverlayCheckouts, box: OverlaySandbox) -> None:
         self._wait, self._box = checkouts.wait, box

@@ -6,33 +6,33 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines, Progress
 from arcforge.core.protocols import Completer
 from arcforge.core.runs import RunFolder, atomic_write, read_jsonl
-from arcforge.envs.swe.builder.bugs import Bug, choose
+from arcforge.envs.swe.builder.broken import Broken, GoldRuns, broken_by_bug, broken_part, measure_together
+from arcforge.envs.swe.builder.bugs import Chosen, choose
 from arcforge.envs.swe.builder.checkouts import Checkouts, best_checkouts
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.interpreter import Interpreter, install
 from arcforge.envs.swe.builder.manifest import TaskRow, environment_row, shard_name, write_shard
 from arcforge.envs.swe.builder.mining import (
-    GoldRuns,
     Part,
     Task,
     bug_name,
-    measure_bug,
+    file_parts,
+    function_parts,
     measure_commit,
-    measure_part,
     part_name,
-    parts,
     sift,
 )
 from arcforge.envs.swe.builder.patches import is_test_file, side
@@ -42,6 +42,11 @@ from arcforge.envs.swe.builder.setup_agent import set_up
 from arcforge.envs.swe.builder.suite import Entered, Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes
 
+TOGETHER = 32  # bugs that share checkouts
+# Outcomes of a file's part after which its functions are worth a try: some test speaks of the file.
+NOTICED = frozenset({VALID, "too_destructive", "no_pass_to_pass", "too_many_lines"})
+Cases = Mapping[str, Callable[[], Broken]]
+"""By candidate."""
 TRIED = 5  # test files that tell whether an interpreter will do
 
 
@@ -60,13 +65,18 @@ class BuildSettings(Value):
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """name: the same in every call, for resuming. measure: Rejected or a task."""
+Row = dict[str, Any]
+"""Of the ledger."""
 
-    name: str
-    source: str
-    measure: Callable[[], Task]
+
+@dataclass(frozen=True)
+class Work:
+    """Candidates measured by one call: it gets the ledger's rows of before by candidate, gives the rows of those that have none.
+
+    candidates: how many there are at least."""
+
+    candidates: int
+    measure: Callable[[Mapping[str, Row]], list[Row]]
 
 
 def build_repository(
@@ -96,10 +106,12 @@ def build_repository(
         taken, sifted = sift(commits)
         if interpreter:
             source = _Source(Suite(clone, interpreter, checkouts, settings.seconds), repository, opened)
-            candidates = [source.commit(commit) for commit in taken]
-            candidates += [part for commit in commits for part in source.parts(commit)]
-            candidates += source.bugs(head, settings, place.path / "entered.json", ledger)
-            outcomes = _measure_all(repository, candidates, ledger, settings)
+            mined = [source.commit(commit) for commit in taken]
+            mined += filter(None, map(source.parts, commits))
+            injected = source.bugs(head, settings, place.path / "entered.json", ledger)
+            # By turns, so that a budget that ends early has some of each.
+            work = [one for pair in zip_longest(mined, injected) for one in pair if one]
+            outcomes = _measure_all(repository, work, ledger, settings)
             described = environment_row(repository, interpreter.commit or head, interpreter, releases)
             write_shard(folder / "manifest", described, valid_rows(ledger.rows()))
         rows = ledger.rows()
@@ -173,31 +185,44 @@ def _test_files(clone: Clone, commit: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Source:
-    """Candidates of a repository. opened: what ends with the factory's run."""
+    """Work of a repository. opened: what ends with the factory's run."""
 
     suite: Suite
     repository: str
     opened: ExitStack
 
-    def commit(self, commit: Commit) -> Candidate:
-        return Candidate(f"commit/{commit.sha}", "commit", lambda: measure_commit(self.suite, self.repository, commit))
+    def commit(self, commit: Commit) -> Work:
+        name = f"commit/{commit.sha}"
 
-    def parts(self, commit: Commit) -> list[Candidate]:
-        found = parts(self.suite.clone, commit)
-        golds = GoldRuns(self.suite, commit.sha, len(found))
-        self.opened.callback(golds.close)
-        return [self._part(commit, part, golds) for part in found]
+        def measured(known: Mapping[str, Row]) -> list[Row]:
+            if name in known:
+                return []
+            started = time.monotonic()
+            outcome = _attempt(lambda: measure_commit(self.suite, self.repository, commit))
+            return [_row(name, outcome, time.monotonic() - started)]
 
-    def _part(self, commit: Commit, part: Part, golds: GoldRuns) -> Candidate:
-        def measured() -> Task:
-            try:
-                return measure_part(self.suite, self.repository, commit, part, golds)
-            finally:
-                golds.leave()
+        return Work(1, measured)
 
-        return Candidate(f"part/{part_name(commit.sha, part)}", "part", measured)
+    def parts(self, commit: Commit) -> Work | None:
+        """Files first; functions of those that a test speaks of. None for a commit without."""
+        files = file_parts(commit)
 
-    def bugs(self, head: str, settings: BuildSettings, cache: Path, ledger: Ledger) -> list[Candidate]:
+        def measured(known: Mapping[str, Row]) -> list[Row]:
+            golds = GoldRuns(self.suite, commit.sha)
+            with closing(golds):
+                rows = self._together(known, self._part_cases(commit, files, golds), golds)
+                outcomes = {**known, **{row["candidate"]: row for row in rows}}
+                noticed = [part for part in files if outcomes[_part(commit, part)]["outcome"] in NOTICED]
+                functions = [one for part in noticed for one in function_parts(self.suite.clone, commit, part.path)]
+                return rows + self._together(known, self._part_cases(commit, functions, golds), golds)
+
+        return Work(len(files), measured) if files else None
+
+    def _part_cases(self, commit: Commit, parts: Sequence[Part], golds: GoldRuns) -> Cases:
+        clone, repository = self.suite.clone, self.repository
+        return {_part(commit, part): partial(broken_part, clone, repository, commit, part, golds) for part in parts}
+
+    def bugs(self, head: str, settings: BuildSettings, cache: Path, ledger: Ledger) -> list[Work]:
         """None when the whole suite does not run; the ledger then says why."""
         if not settings.bugs:
             return []
@@ -210,12 +235,40 @@ class _Source:
             return []
         rng = random.Random(f"bugs/{settings.seed}/{head}")
         base = (head, self.suite.clone.time(head))
-        chosen = choose(self.suite.clone, head, entered, settings.bugs, rng)
-        return [self._bug(base, bug, tests, golds) for bug, tests in chosen]
+        chosen = sorted(choose(self.suite.clone, head, entered, settings.bugs, rng), key=lambda pair: pair[1])
+        return [self._bugs(base, chosen[start : start + TOGETHER], golds) for start in range(0, len(chosen), TOGETHER)]
 
-    def _bug(self, base: tuple[str, int], bug: Bug, tests: tuple[str, ...], golds: GoldRuns) -> Candidate:
-        name = f"bug/{bug_name(base[0], bug)}"
-        return Candidate(name, "bug", lambda: measure_bug(self.suite, self.repository, base, bug, tests, golds))
+    def _bugs(self, base: tuple[str, int], chosen: Sequence[Chosen], golds: GoldRuns) -> Work:
+        clone, repository = self.suite.clone, self.repository
+        cases: Cases = {
+            f"bug/{bug_name(base[0], bug)}": partial(broken_by_bug, clone, repository, base, bug, tests)
+            for bug, tests in chosen
+        }
+        return Work(len(cases), lambda known: self._together(known, cases, golds))
+
+    def _together(self, known: Mapping[str, Row], cases: Cases, golds: GoldRuns) -> list[Row]:
+        """Rows of the cases that are not known yet, each with its share of the seconds."""
+        started = time.monotonic()
+        made = {name: _attempt(case) for name, case in cases.items() if name not in known}
+        whole = {name: case for name, case in made.items() if isinstance(case, Broken)}
+        outcomes: dict[str, Any] = dict(made) | dict(zip(whole, measure_together(list(whole.values()), golds)))
+        share = (time.monotonic() - started) / max(len(outcomes), 1)
+        return [_row(name, outcome, share) for name, outcome in outcomes.items()]
+
+
+Result = TypeVar("Result")
+
+
+def _attempt(call: Callable[[], Result]) -> Result | Rejected:
+    """Broken machinery (SandboxError) is not an outcome and goes up."""
+    try:
+        return call()
+    except Rejected as error:
+        return error
+
+
+def _part(commit: Commit, part: Part) -> str:
+    return f"part/{part_name(commit.sha, part)}"
 
 
 def _entered(suite: Suite, tree: Path, head: str, cache: Path) -> Entered:
@@ -228,42 +281,37 @@ def _entered(suite: Suite, tree: Path, head: str, cache: Path) -> Entered:
     return entered
 
 
-def _measure_all(
-    repository: str, candidates: Sequence[Candidate], ledger: Ledger, settings: BuildSettings
-) -> list[str]:
-    """Measure what the ledger does not hold yet, `workers` at a time; the outcomes of this call.
+def _measure_all(repository: str, work: Sequence[Work], ledger: Ledger, settings: BuildSettings) -> list[str]:
+    """Do what the ledger does not hold yet, `workers` at a time; the outcomes of this call.
 
-    Threads, because the work is done by the suites' processes.
+    Threads, because most is done by the suites' processes.
     """
-    done = {row["candidate"] for row in ledger.rows()}
-    left = iter([candidate for candidate in candidates if candidate.name not in done])
-    known = sum(candidate.name in done for candidate in candidates)
-    progress = Progress(repository, len(candidates), "candidate", known)
+    known = {row["candidate"]: row for row in ledger.rows()}
+    progress = Progress(repository, max(sum(one.candidates for one in work), len(known)), "candidate", len(known))
     ends = time.monotonic() + settings.budget if settings.budget else math.inf
     outcomes: list[str] = []
+    left = iter(work)
     with ThreadPoolExecutor(settings.workers) as pool:
-        running = {pool.submit(_measure, candidate) for candidate in islice(left, settings.workers)}
+        running = {pool.submit(one.measure, known) for one in islice(left, settings.workers)}
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                row = future.result()
-                ledger.write(row)
-                outcomes.append(row["outcome"])
-                progress.update(valid=str(outcomes.count(VALID)))
+                for row in future.result():
+                    ledger.write(row)
+                    outcomes.append(row["outcome"])
+                    progress.update(valid=str(outcomes.count(VALID)))
             fresh = islice(left, len(finished)) if time.monotonic() < ends else ()
-            running |= {pool.submit(_measure, candidate) for candidate in fresh}
+            running |= {pool.submit(one.measure, known) for one in fresh}
     progress.close()
     return outcomes
 
 
-def _measure(candidate: Candidate) -> dict[str, Any]:
-    """A ledger row, whatever came out. Broken machinery (SandboxError) is not an outcome and goes up."""
-    started = time.monotonic()
-    row: dict[str, Any] = {"candidate": candidate.name, "source": candidate.source}
-    try:
-        task = candidate.measure()
-        row |= {"outcome": VALID, "task": task.row.model_dump(exclude_none=True)}
-        row |= {"pass_to_pass": task.measured.pass_to_pass, "flaky": task.measured.flaky}
-    except Rejected as error:
-        row |= {"outcome": error.reason, "detail": str(error)}
-    return row | {"seconds": round(time.monotonic() - started, 3)}
+def _row(name: str, outcome: Task | Rejected, seconds: float) -> Row:
+    """A ledger row, whatever came out."""
+    row: Row = {"candidate": name, "source": name.split("/")[0]}
+    if isinstance(outcome, Rejected):
+        row |= {"outcome": outcome.reason, "detail": str(outcome)}
+    else:
+        row |= {"outcome": VALID, "task": outcome.row.model_dump(exclude_none=True)}
+        row |= {"pass_to_pass": outcome.measured.pass_to_pass, "flaky": outcome.measured.flaky}
+    return row | {"seconds": round(seconds, 3)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.rejection import Rejected
@@ -39,6 +40,15 @@ class Measured(Value):
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
     flaky: tuple[str, ...] = ()
+
+
+def test_lists(measured: Measured) -> dict[str, Any]:
+    """A manifest row's fields of what was measured."""
+    return {
+        "fail_to_pass": measured.fail_to_pass,
+        "pass_to_pass": len(measured.pass_to_pass),
+        "pass_to_pass_sha256": names_sha256(measured.pass_to_pass),
+    }
 
 
 def measure(gold: Callable[[], SuiteRun], before: Callable[[], SuiteRun]) -> Measured:

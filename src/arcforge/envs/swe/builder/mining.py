@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.manifest import TaskRow
-from arcforge.envs.swe.builder.measurement import Measured, SuiteRun, measure, names_sha256
+from arcforge.envs.swe.builder.measurement import Measured, measure, test_lists
 from arcforge.envs.swe.builder.patches import changed_lines, sha256, take_apart, tests_of, touched
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.source_text import older_functions, same_code
+from arcforge.envs.swe.builder.source_text import older_functions
 from arcforge.envs.swe.builder.statements import from_message, task_type
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.sandbox.unified import diff
@@ -29,11 +24,8 @@ from arcforge.sandbox.unified import diff
 MOST_SOURCE_FILES = 10
 MOST_TEST_FILES = 8
 MOST_LINES = 500  # changed by the solution
-MOST_PARTS, MOST_FUNCTIONS = 12, 6  # files of one commit, functions of one file
+MOST_PARTS, MOST_FUNCTIONS = 24, 12  # files of one commit, functions of one file
 PART_TEST_FILES = 4
-LARGEST_FAILING_SHARE = 0.5  # of a part's or bug's tests: more is no bug but a wreck
-# A bug that makes its tests loop is noticed by how long the unharmed tree takes.
-SLOWER, SPARE_SECONDS = 4, 10
 
 
 @dataclass(frozen=True)
@@ -74,21 +66,21 @@ class Part(Value):
     function: str | None = None
 
 
-def parts(clone: Clone, commit: Commit) -> list[Part]:
+def file_parts(commit: Commit) -> list[Part]:
     """Parts of a commit that is no candidate as a whole (a release, say), each of which may be one by itself: source files that it
-    changes, with tests changed beside them, and functions where it changes several of a file."""
+    changes, with tests changed beside them; those first whose tests bear their names."""
     if _unfit(commit) not in ("too_many_files", "message"):
         return []
     tests = " ".join(PurePosixPath(path).stem for path in tests_of(commit))
     modified = {change.path for change in commit.changes if change.status == "M" and change.path.endswith(".py")}
     paths = sorted(modified & set(touched(commit)["source"]), key=lambda path: (_module(path) not in tests, path))
-    found: list[Part] = []
-    for path in paths[:MOST_PARTS]:
-        found.append(Part(path=path))
-        functions = older_functions(*(clone.text(sha, path) for sha in (commit.parent, commit.sha)))
-        if len(functions) > 1:
-            found += [Part(path=path, function=name) for name in list(functions)[:MOST_FUNCTIONS]]
-    return found
+    return [Part(path=path) for path in paths[:MOST_PARTS]]
+
+
+def function_parts(clone: Clone, commit: Commit, path: str) -> list[Part]:
+    """Functions of a source file, where a commit changes several."""
+    found = older_functions(*(clone.text(sha, path) for sha in (commit.parent, commit.sha)))
+    return [Part(path=path, function=name) for name in list(found)[:MOST_FUNCTIONS]] if len(found) > 1 else []
 
 
 def _module(path: str) -> str:
@@ -114,90 +106,7 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
     row = TaskRow(
         task_id=f"{repository}/commit/{commit.sha[:12]}", source="commit", type=task_type(commit.message),
         repository=repository, base=commit.parent, commit=commit.sha, time=commit.time, tests=pair.tests,
-        gold_sha256=sha256(pair.gold), before_sha256=sha256(pair.test), changed_lines=lines, **_lists(measured),
-    )  # fmt: skip
-    return Task(row, measured)
-
-
-@dataclass
-class GoldRuns:
-    """Runs of a commit as it is, shared by all bugs or parts that use the same test files; its tree is there from the first use until
-    every one of `users` has left, or close()."""
-
-    suite: Suite
-    commit: str
-    users: int = 1
-    _known: dict[tuple[tuple[str, ...], int], tuple[SuiteRun, float] | Rejected] = field(default_factory=dict)
-    _locks: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _opened: ExitStack = field(default_factory=ExitStack)
-    _tree: Path | None = None
-
-    @property
-    def tree(self) -> Path:
-        with self._lock:
-            if self._tree is None:
-                self._tree = self._opened.enter_context(self.suite.tree(self.commit))
-            return self._tree
-
-    def leave(self) -> None:
-        with self._lock:
-            self.users -= 1
-            if self.users == 0:
-                self._opened.close()
-
-    def close(self) -> None:
-        self._opened.close()
-
-    def of(self, tests: tuple[str, ...], repeat: int) -> tuple[SuiteRun, float]:
-        """The repeat-th run of these test files and its seconds, made when first asked for; that it is rejected is remembered too."""
-        with self._locks.setdefault(tests, threading.Lock()):
-            if (tests, repeat) not in self._known:
-                self._known[tests, repeat] = self._run(tests)
-        found = self._known[tests, repeat]
-        if isinstance(found, Rejected):
-            raise found
-        return found
-
-    def _run(self, tests: tuple[str, ...]) -> tuple[SuiteRun, float] | Rejected:
-        started = time.monotonic()
-        try:
-            return self.suite.run(self.tree, (), tests), time.monotonic() - started
-        except Rejected as error:
-            return error
-
-
-def measure_bug(
-    suite: Suite, repository: str, base: tuple[str, int], bug: Bug, tests: tuple[str, ...], golds: GoldRuns
-) -> Task:
-    """`base`: commit and its time. Rejected when no test notices the bug, or more than half of them do."""
-    commit, made = base
-    broken, mended = bug_patches(suite.clone, commit, bug)
-    _, seconds = golds.of(tests, 0)
-    patient = replace(suite, seconds=min(suite.seconds, SPARE_SECONDS + SLOWER * seconds))
-    measured = _measure_broken(patient, broken, tests, golds)
-    row = TaskRow(
-        task_id=f"{repository}/bug/{bug_name(commit, bug)}", source="bug", type="bug fix", repository=repository,
-        base=commit, commit=commit, time=made, bug=bug, tests=tests, gold_sha256=sha256(mended),
-        before_sha256=sha256(broken), changed_lines=changed_lines(mended), **_lists(measured),
-    )  # fmt: skip
-    return Task(row, measured)
-
-
-def measure_part(suite: Suite, repository: str, commit: Commit, part: Part, golds: GoldRuns) -> Task:
-    """A part of a commit, taken back; the rest of it stays. Rejected as a bug is, and when it is too large."""
-    path = part.path
-    tests = part_tests(golds.tree, commit, path)
-    broken, mended = part_patches(suite.clone, commit, part)
-    if (lines := changed_lines(mended)) > MOST_LINES:
-        raise Rejected("too_many_lines", f"{lines}")
-    if not part.function and same_code(*(suite.clone.text(sha, path) for sha in (commit.parent, commit.sha))):
-        raise Rejected("no_code", "only documentation, annotations and the version change")
-    measured = _measure_broken(suite, broken, tests, golds)
-    row = TaskRow(
-        task_id=f"{repository}/part/{part_name(commit.sha, part)}", source="part", type="other", repository=repository,
-        base=commit.sha, commit=commit.sha, time=commit.time, part=path, function=part.function, tests=tests, gold_sha256=sha256(mended),
-        before_sha256=sha256(broken), changed_lines=lines, **_lists(measured),
+        gold_sha256=sha256(pair.gold), before_sha256=sha256(pair.test), changed_lines=lines, **test_lists(measured),
     )  # fmt: skip
     return Task(row, measured)
 
@@ -231,18 +140,6 @@ def part_name(commit: str, part: Part) -> str:
     return hashlib.sha256(named.encode()).hexdigest()[:12]
 
 
-def _measure_broken(suite: Suite, broken: bytes, tests: tuple[str, ...], golds: GoldRuns) -> Measured:
-    repeats = itertools.count()
-    measured = measure(
-        gold=lambda: golds.of(tests, next(repeats))[0],
-        before=lambda: suite.run(golds.tree, [broken], tests),
-    )
-    failing, passing = len(measured.fail_to_pass), len(measured.pass_to_pass)
-    if failing > LARGEST_FAILING_SHARE * (failing + passing):
-        raise Rejected("too_destructive", f"{failing} of {failing + passing}")
-    return measured
-
-
 def bug_name(commit: str, bug: Bug) -> str:
     return hashlib.sha256(f"{commit}\n{bug.path}\n{bug.kind}\n{bug.number}".encode()).hexdigest()[:12]
 
@@ -266,11 +163,3 @@ def find_commit(clone: Clone, sha: str) -> Commit:
     if not found or found[0].sha != sha:
         raise Rejected("git", f"{sha}: not a commit with one parent")
     return found[0]
-
-
-def _lists(measured: Measured) -> dict[str, Any]:
-    return {
-        "fail_to_pass": measured.fail_to_pass,
-        "pass_to_pass": len(measured.pass_to_pass),
-        "pass_to_pass_sha256": names_sha256(measured.pass_to_pass),
-    }

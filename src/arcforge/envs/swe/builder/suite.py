@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arcforge.core.errors import VerifierError
@@ -22,10 +22,11 @@ from arcforge.envs.swe.logs.reading import SuiteDidNotRun
 
 # The project's own options are dropped (they start other plugins, change the report or stop early), but for those that
 # detection keeps. A file that cannot be collected must not stop the others.
-PYTEST = (
-    "-m", "pytest", "-v", "-rA", "--tb=no", "--color=no", "--continue-on-collection-errors", "-p", "no:cacheprovider",
+OPTIONS = (
+    "-v", "-rA", "--tb=no", "--color=no", "--continue-on-collection-errors", "-p", "no:cacheprovider",
     "-p", "no:randomly", "-p", "no:sugar", "-o", "addopts=", "-o", "log_cli=false",
 )  # fmt: skip
+PYTEST = ("-m", "pytest", *OPTIONS)
 PROBE, PLUGIN = "arcforge_function_probe", ".arcforge-probe"
 _ALL_PASSED, _SOME_FAILED = 0, 1  # pytest's exit codes
 Entered = dict[str, list[tuple[str, int]]]
@@ -52,16 +53,14 @@ class Suite:
 
     def run(self, tree: Path, patches: Sequence[bytes], tests: Sequence[str]) -> SuiteRun:
         """Run test files on a copy of `tree` with `patches` applied in order. Rejected when it did not run as it should."""
-        with self._open(tree) as checkout:
+        with self.open(tree) as checkout:
             for patch in patches:
                 checkout.apply(patch)
-            self._complete(checkout, tree)
             return self._read(self._execute(checkout, tree, tests))
 
     def entered(self, tree: Path, tests: Sequence[str]) -> tuple[SuiteRun, Entered]:
         """One run that also tells which functions every test enters."""
-        with self._open(tree) as checkout:
-            self._complete(checkout, tree)
+        with self.open(tree) as checkout:
             checkout.write(f"{PLUGIN}/{PROBE}.py", Path(__file__).with_name("function_probe.py").read_text("utf-8"))
             run = self._read(self._execute(checkout, tree, tests, probed=True))
             try:
@@ -71,12 +70,17 @@ class Suite:
         places = [(path, line) for path, line in found["places"]]
         return run, {test: [places[index] for index in indices] for test, indices in found["tests"].items()}
 
-    def _open(self, tree: Path) -> AbstractContextManager[Checkout]:
-        return self.checkouts.open(tree, self.interpreter.folders)
+    @contextmanager
+    def open(self, tree: Path) -> Iterator[Checkout]:
+        """A checkout of `tree` with the files that the project's build writes; gone afterwards."""
+        with self.checkouts.open(tree, self.interpreter.folders) as checkout:
+            for path, text in self.interpreter.absent(tree):
+                checkout.write(path, text)
+            yield checkout
 
-    def _complete(self, checkout: Checkout, tree: Path) -> None:
-        for path, text in self.interpreter.absent(tree):
-            checkout.write(path, text)
+    def within(self, seconds: float) -> Suite:
+        """The same with another limit for one run."""
+        return replace(self, seconds=seconds)
 
     def _execute(self, checkout: Checkout, tree: Path, tests: Sequence[str], probed: bool = False) -> ExecResult:
         command, environment = test_command(self.interpreter, checkout.root, tree, tests)
@@ -97,11 +101,21 @@ def test_command(
     interpreter: Interpreter, root: str, tree: Path, tests: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
     """(argv, environment) of a run of test files where `tree`, or a copy of it, is seen at `root`."""
-    environment = {
+    return [str(interpreter.python), *PYTEST, *interpreter.options, *tests], _seen(interpreter, root, tree)
+
+
+def batch_command(
+    interpreter: Interpreter, root: str, tree: Path, driver: str
+) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
+    """(argv, environment, pytest's options) for a driver, in the tree, that runs pytest many times as test_command does once."""
+    return [str(interpreter.python), driver], _seen(interpreter, root, tree), (*OPTIONS, *interpreter.options)
+
+
+def _seen(interpreter: Interpreter, root: str, tree: Path) -> dict[str, str]:
+    return {
         "PATH": f"{interpreter.python.parent}:/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": ":".join(f"{root}/{part}" for part in import_roots(tree)),
     }
-    return [str(interpreter.python), *PYTEST, *interpreter.options, *tests], environment
 
 
 def read_run(result: ExecResult) -> SuiteRun:

@@ -97,7 +97,8 @@ class _Recording:
 
 class _Recorded:
     def __init__(self, recording: _Recording, checkout: Checkout) -> None:
-        self._recording, self._checkout, self.root = recording, checkout, checkout.root
+        self._recording, self._checkout = recording, checkout
+        self.root, self.private = checkout.root, checkout.private
         self.apply, self.write, self.read = checkout.apply, checkout.write, checkout.read
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str], timeout: float) -> ExecResult:

@@ -316,16 +316,23 @@ def test_bad_answers_are_counted_and_failed_calls_are_asked_again(tmp_path):
     assert "Page b" in later.requests[0].messages[0].content
 
 
+async def _called(episode, call):
+    try:
+        return await episode.call(call)
+    finally:
+        await episode.close()
+
+
 def test_an_agent_is_offered_the_tools_of_the_report_and_each_is_answered(family):
     """Called as its specification says, in an episode of its own."""
     task = family.task("train", 0)
     page = task.question.pages[0]
-    values = {"query": page, "page": page, "part": 1, "text": page[:1]}
+    values = {"query": page, "page": page, "part": 1, "text": page[:1], "code": "print(6 * 7)"}
     answers = {}
     for spec in task.tools:
         given = {name: values[name] for name in spec.parameters["properties"]}
         episode = asyncio.run(task.open())
-        answers[spec.name] = asyncio.run(episode.call(ToolCall(name=spec.name, arguments=given)))
-    assert list(answers) == ["search", "open", "find"]
+        answers[spec.name] = asyncio.run(_called(episode, ToolCall(name=spec.name, arguments=given)))
+    assert list(answers) == ["search", "open", "find", "python"] and answers["python"] == "42\n"
     assert page in answers["search"] and answers["open"].startswith(f"{page} (part 1 of ")
     assert answers["find"].startswith("part 1: ...")

@@ -11,8 +11,9 @@ from arcforge.core.errors import SandboxError, UserError
 from arcforge.core.messages import Message, Sampling, ToolCall
 from arcforge.core.tasks import Family, Task
 from arcforge.envs.math.family import MathFamily
+from arcforge.envs.python_tool import MOST_OUTPUT, told
 from arcforge.envs.registry import family
-from arcforge.envs.tool_integrated import MOST_OUTPUT, ToolIntegratedEpisode, told
+from arcforge.envs.tool_integrated import ToolIntegratedEpisode
 
 
 def python(code, **more):
@@ -64,13 +65,13 @@ def test_calls_start_afresh_and_files_stay():
         long = await episode.call(ToolCall(name="python", arguments={"code": "print('a' * 20000)"}))
         mistakes = [
             await episode.call(ToolCall(name="bash", arguments={})),
-            await episode.call(ToolCall(name="python", arguments={"code": 3})),
+            await episode.call(ToolCall(name="python", arguments={"code": [3]})),
             await episode.call(ToolCall(name="python", arguments={"code": "1", "more": "2"})),
         ]
         await episode.close()
         assert "no output" in texts[0] and texts[1].startswith("here\n") and "NameError" in texts[1]
         assert texts[2] == "(exit code 3)" and len(long) < MOST_OUTPUT + 100 and "left out" in long
-        assert "no tool bash" in mistakes[0] and "one argument" in mistakes[1] and "one argument" in mistakes[2]
+        assert "no tool bash" in mistakes[0] and "valid string" in mistakes[1] and "more" in mistakes[2]
 
     with_family("code+python", use)
 

@@ -9,27 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arcforge.agents.answers import capped
+from arcforge.agents.toolset import Toolset
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
-from arcforge.core.protocols import ExecResult, Sandbox, Verdict
+from arcforge.core.protocols import Verdict
 from arcforge.core.tasks import Conversation, Family, Split
 from arcforge.envs.code.running import Sandboxes, forked
+from arcforge.envs.python_tool import PythonTool
 from arcforge.envs.single_turn import SingleTurnTask
 from arcforge.sandbox.fork import ForkServer
 
 SUFFIX = "+python"
 MAX_TURNS = 8
-CALL_SECONDS = 10.0
-MOST_CODE, MOST_OUTPUT = 50_000, 4000
 TOLD = (
     "You may run Python with the tool `python` before you answer: it shows what the code prints. Every call is a new interpreter, "
     "only files in the working directory stay. Give the final answer in a message without a tool call."
-)
-PYTHON = ToolSpec(
-    name="python",
-    description="Run Python code in a new interpreter; the output is what it prints.",
-    parameters={"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
 )
 
 
@@ -41,7 +35,6 @@ class ToolIntegratedTask:
     sandboxes: Sandboxes
     family: str
     max_turns: int = MAX_TURNS
-    tools: tuple[ToolSpec, ...] = (PYTHON,)
 
     @property
     def task_id(self) -> str:
@@ -54,6 +47,10 @@ class ToolIntegratedTask:
     @property
     def level(self) -> int:
         return self.inner.level
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        return (PythonTool(self.sandboxes).tool.spec,)
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -72,22 +69,16 @@ class ToolIntegratedTask:
 
 
 class ToolIntegratedEpisode:
-    """One attempt; its sandbox is made with the first call. Implements core.tasks.Episode."""
+    """One attempt. Implements core.tasks.Episode."""
 
     def __init__(self, task: SingleTurnTask, sandboxes: Sandboxes) -> None:
-        self._task, self._sandboxes = task, sandboxes
-        self._sandbox: Sandbox | None = None
+        self._task, self._python = task, PythonTool(sandboxes)
+        self._tools = Toolset([self._python.tool])
         self.done = False
 
     async def call(self, call: ToolCall) -> str:
-        """What the code printed, at most MOST_OUTPUT characters, and how it ended if not well. Raises SandboxError."""
-        code = call.arguments.get("code")
-        if call.name != PYTHON.name:
-            return f"there is no tool {call.name}; there is {PYTHON.name}"
-        if set(call.arguments) != {"code"} or not isinstance(code, str) or len(code) > MOST_CODE:
-            return f"{PYTHON.name} takes one argument, code, a text of at most {MOST_CODE} characters"
-        self._sandbox = self._sandbox or self._sandboxes()
-        return told(await self._sandbox.exec(["python", "-c", code], CALL_SECONDS))
+        """Raises SandboxError."""
+        return await self._tools.call(call)
 
     async def grade(self, messages: Sequence[Message]) -> Verdict:
         """Of the last message alone. A conversation that ends in a tool call or its result has no answer: 0.0."""
@@ -99,8 +90,7 @@ class ToolIntegratedEpisode:
 
     async def close(self) -> None:
         self.done = True
-        if self._sandbox:
-            await self._sandbox.close()
+        await self._python.close()
 
 
 class ToolIntegratedFamily:
@@ -121,7 +111,8 @@ class ToolIntegratedFamily:
 
     def demonstration(self, index: int) -> Conversation:
         shown = self._inner.demonstration(index)
-        return shown.model_copy(update={"messages": with_tool(shown.messages), "tools": (PYTHON,), "family": self.name})
+        tools = (PythonTool(forked(self._server)).tool.spec,)
+        return shown.model_copy(update={"messages": with_tool(shown.messages), "tools": tools, "family": self.name})
 
     async def close(self) -> None:
         await self._server.close()
@@ -134,14 +125,3 @@ def with_tool(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     if first and first[0].role == "system":
         return (first[0].model_copy(update={"content": f"{first[0].content} {TOLD}"}), *rest)
     return (Message(role="system", content=TOLD), *messages)
-
-
-def told(result: ExecResult) -> str:
-    """The tool's text: output and errors, at most MOST_OUTPUT characters of them, then what went wrong."""
-    output = result.stdout + (f"\n{result.stderr}" if result.stdout and result.stderr else result.stderr)
-    text = capped(output, MOST_OUTPUT)
-    if result.timed_out:
-        return f"{text}\n(stopped after {CALL_SECONDS:g} s)".lstrip()
-    if result.exit_code and not result.stderr:
-        return f"{text}\n(exit code {result.exit_code})".lstrip()
-    return text or "(no output; print what you want to see)"

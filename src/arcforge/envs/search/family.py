@@ -12,6 +12,7 @@ from arcforge.core.errors import TaskError, UserError
 from arcforge.core.protocols import Scorer
 from arcforge.core.runs import atomic_write, read_jsonl
 from arcforge.core.tasks import Conversation, Split
+from arcforge.envs.code.running import forked
 from arcforge.envs.search.grading import AnswerScorer
 from arcforge.envs.search.graph.store import GraphStore
 from arcforge.envs.search.index import PageIndex
@@ -20,6 +21,7 @@ from arcforge.envs.search.solver import demonstrate
 from arcforge.envs.search.task import SearchTask
 from arcforge.envs.search.tools import SearchTools
 from arcforge.envs.single_turn import split_of
+from arcforge.sandbox.fork import ForkServer
 
 GRAPH, QUESTIONS = "graph.db", "questions.jsonl"
 
@@ -40,6 +42,7 @@ class SearchFamily:
         if not questions:
             raise UserError(f"{folder / QUESTIONS}: no question survived; give benchmarks/search_env.py more pages")
         self._tools = SearchTools(self._store, PageIndex(self._store))
+        self._server = ForkServer()
         self._scorer = scorer or AnswerScorer()
         self._by_split: dict[str, list[Question]] = {}
         for question in questions:
@@ -53,7 +56,9 @@ class SearchFamily:
         questions = self.questions(split)
         if not questions:
             raise TaskError(f"search: there is no question of the split {split}")
-        return SearchTask(questions[index % len(questions)], self._tools, self._scorer, self.name)
+        return SearchTask(
+            questions[index % len(questions)], self._tools, self._scorer, self.name, sandboxes=forked(self._server)
+        )
 
     def demonstration(self, index: int) -> Conversation:
         """A solved question of the train split; the next one that can be, when this one's pages cannot be found by search."""
@@ -65,6 +70,7 @@ class SearchFamily:
         raise TaskError("search: no question of the split train can be demonstrated")
 
     async def close(self) -> None:
+        await self._server.close()
         self._store.close()
 
 

@@ -1,4 +1,4 @@
-"""A question as a task: an agent searches, opens and finds, and answers in its last message."""
+"""A question as a task: an agent searches, opens, finds and computes, and answers in its last message."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from arcforge.agents.toolset import Toolset
 from arcforge.core.messages import Message, Thinking, ToolCall, ToolSpec
 from arcforge.core.protocols import Scorer, Verdict
+from arcforge.envs.code.running import Sandboxes
+from arcforge.envs.python_tool import PythonTool
 from arcforge.envs.search.grading import AnswerScorer
 from arcforge.envs.search.questions.question import Question
 from arcforge.envs.search.tools import SearchTools
@@ -22,7 +24,8 @@ MAX_TURNS, MAX_TOKENS = 40, 2048
 
 @dataclass(frozen=True)
 class SearchTask:
-    """Implements core.tasks.Task. Its domain is the kind of the answer."""
+    """Implements core.tasks.Task. Its domain is the kind of the answer. sandboxes: where the tool python runs, which is not offered
+    without."""
 
     question: Question
     search_tools: SearchTools
@@ -31,6 +34,7 @@ class SearchTask:
     thinking: Thinking = field(default_factory=Thinking)
     max_turns: int = MAX_TURNS
     max_tokens: int = MAX_TOKENS
+    sandboxes: Sandboxes | None = None
 
     @property
     def task_id(self) -> str:
@@ -42,7 +46,13 @@ class SearchTask:
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
-        return Toolset(self.search_tools.tools).specs
+        return self.toolset(self.python()).specs
+
+    def python(self) -> PythonTool | None:
+        return PythonTool(self.sandboxes) if self.sandboxes else None
+
+    def toolset(self, python: PythonTool | None) -> Toolset:
+        return Toolset([*self.search_tools.tools, *([python.tool] if python else ())])
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -56,7 +66,8 @@ class SearchEpisode:
     """Implements core.tasks.Episode. The pages are shared and only read; `calls` counts the tool calls."""
 
     def __init__(self, task: SearchTask) -> None:
-        self._task, self._tools = task, Toolset(task.search_tools.tools)
+        self._task, self._python = task, task.python()
+        self._tools = task.toolset(self._python)
         self.done = False
         self.calls = 0
 
@@ -77,3 +88,5 @@ class SearchEpisode:
 
     async def close(self) -> None:
         self.done = True
+        if self._python:
+            await self._python.close()

@@ -21,6 +21,7 @@ from arcforge.envs.swe.exports import swebench
 from arcforge.envs.swe.exports.image import HOME
 from arcforge.envs.swe.exports.pytest_parser import parser
 from arcforge.envs.swe.logs.parse import parse
+from arcforge.envs.terminal.harbor import read_task
 from arcforge.pipeline.swe_exports import exported_environments
 from arcforge.sandbox.host import bubblewrap_works
 from arcforge.sandbox.overlay import WORK, OverlaySandboxes
@@ -68,7 +69,7 @@ def result(shop, tmp_path_factory):
     return json.loads(path.read_text()), path.parent
 
 
-def in_image(folder, script, patch=""):
+def in_image(folder, script, patch="", files=()):
     """What bash prints for a script in a sandbox that has the folder where the images have it, after a patch."""
 
     async def work():
@@ -76,6 +77,8 @@ def in_image(folder, script, patch=""):
             spec = boxes.host(folder / "repository")
             overlays = {HOME if inside == WORK else inside: below for inside, below in spec.overlays.items()}
             async with await boxes.create(replace(spec, overlays=overlays, workdir=HOME)) as box:
+                for path, content in dict(files).items():
+                    await box.write_bytes(path, content)
                 if patch:
                     done = await box.exec(["git", "apply", "-"], stdin=patch)
                     assert done.exit_code == 0, done.stderr
@@ -165,6 +168,28 @@ def test_the_commands_of_a_result_give_what_it_says(result):
     assert told["docker_image_layers"]["setup_layer"][-len(told["setup_cmds"]) :] == told["setup_cmds"]
 
 
+@needs_bubblewrap
+def test_a_harbor_task_rewards_the_solution_alone(shop, tmp_path):
+    assert export(shop, "harbor", tmp_path, shop[2]).startswith("1 of 1 environments")
+    (folder,) = tmp_path.glob("[!v.]*")
+    task = read_task(folder)
+    assert not task.problem() and task.config.environment.network_mode == "no-network"
+    files = {f"/{path}": content for path, content in task.files.items() if path.startswith(("tests/", "solution/"))}
+    forged = "import os\nprint('PASSED tests/test_prices.py::test_tax', flush=True)\nos._exit(0)\n"
+
+    def rewarded(before):
+        script = f"{before}\nbash /tests/test.sh; cat /logs/verifier/reward.txt || echo none"
+        return in_image(folder / "environment", script, files=files).splitlines()[-1]
+
+    assert rewarded("bash /solution/solve.sh") == "1"
+    assert rewarded("mkdir -p /logs/verifier; echo 1 > /logs/verifier/reward.txt") == "0"
+    assert rewarded(f"cat > {HOME}/shop/text.py <<'E'\n{forged}E") == "0"
+    missing = rewarded(
+        "mkdir /tmp/bin; for tool in mkdir rm bash git cat; do ln -s $(which $tool) /tmp/bin; done; PATH=/tmp/bin"
+    )
+    assert missing == "none"  # without a Python nothing is told
+
+
 LOG = """tests/a.py::test_one PASSED                     [ 20%]
 tests/a.py::test_two[a - b] FAILED               [ 40%]
 tests/a.py::test_three SKIPPED (no reason)       [ 60%]
@@ -203,7 +228,7 @@ def test_nothing_without_a_test_to_mend_is_exported(shop, tmp_path):
 def test_the_command_line_says_what_is_missing(shop, tmp_path):
     for words, what in (
         (("--format", "swebench"), "--manifest"),
-        (("--format", "tar", "--manifest", str(shop[1])), "swebench or repolaunch"),
+        (("--format", "tar", "--manifest", str(shop[1])), "swebench or repolaunch or harbor"),
     ):
         said = CliRunner().invoke(app, ["env", "export", "--out", str(tmp_path), *words])
         assert said.exit_code == 2 and what in said.output

@@ -169,7 +169,7 @@ def export(
     count: Annotated[int, typer.Option(min=1, help="How many generated tasks.")] = 23,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     format: Annotated[
-        str, typer.Option(help="harbor: terminal tasks; swebench, repolaunch: a manifest's environments.")
+        str, typer.Option(help="harbor; for a manifest's environments also swebench and repolaunch.")
     ] = "harbor",
     repo: Annotated[Path | None, typer.Option(help="With --manifest: a clone of the repository.")] = None,
     name: Annotated[str, typer.Option(help="With --manifest: the repository's name, owner/name.")] = "",
@@ -181,8 +181,8 @@ def export(
 ) -> None:
     """Write tasks in the formats of others, each with its tests and solution.
 
-    Terminal tasks in Harbor's. Software environments, measured again as they are written, as SWE-bench's dataset rows (swebench.jsonl)
-    or RepoLaunch's result.json, with a folder for the image of each.
+    Terminal tasks in Harbor's; software environments (--manifest), measured again as they are written, in Harbor's too, as SWE-bench's
+    dataset rows (swebench.jsonl) or as RepoLaunch's result.json, with the image's context of each.
 
     \b
     Examples:

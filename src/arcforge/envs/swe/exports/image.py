@@ -57,6 +57,12 @@ def applied(patch: bytes) -> list[str]:
     return [f"{GIT} apply --whitespace=nowarn - <<'{mark}'", *lines, mark]
 
 
+def reset(prepared: Prepared) -> list[str]:
+    """Lines of a shell script that put the repository's test files back, and remove those that the agent does not have."""
+    restored = [f"{GIT} checkout HEAD -- {shlex.join(prepared.restored)}"] if prepared.restored else []
+    return restored + ([f"rm -rf -- {shlex.join(prepared.removed)}"] if prepared.removed else [])
+
+
 def variables(prepared: Prepared) -> dict[str, str]:
     """Of the tests' environment, as it was measured in."""
     roots = ":".join(HOME if root == "." else f"{HOME}/{root}" for root in prepared.roots)

@@ -11,12 +11,12 @@ from typing import Any
 
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.exports.image import (
-    GIT,
     HOME,
     applied,
     created_at,
     image_name,
     instance_id,
+    reset,
     test_command,
     text,
     variables,
@@ -67,12 +67,7 @@ def eval_script(prepared: Prepared) -> str:
     """Bash: the hidden tests are put in the place of whatever the agent left there, run between the marks, and taken back. The
     command that tests is the line before the second mark, because SWE-bench adds one that keeps its exit code."""
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables(prepared).items()]
-    lines = ["#!/bin/bash", "set -uxo pipefail", f"cd {HOME}", *exports, *_reset(prepared)]
+    lines = ["#!/bin/bash", "set -uxo pipefail", f"cd {HOME}", *exports, *reset(prepared)]
     lines += applied(prepared.built.hidden)
-    lines += [f": '{START}'", test_command(prepared, prepared.built.row.tests), f": '{END}'", *_reset(prepared)]
+    lines += [f": '{START}'", test_command(prepared, prepared.built.row.tests), f": '{END}'", *reset(prepared)]
     return "\n".join(lines) + "\n"
-
-
-def _reset(prepared: Prepared) -> list[str]:
-    restored = [f"{GIT} checkout HEAD -- {shlex.join(prepared.restored)}"] if prepared.restored else []
-    return restored + ([f"rm -rf -- {shlex.join(prepared.removed)}"] if prepared.removed else [])

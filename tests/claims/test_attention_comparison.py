@@ -10,6 +10,7 @@ from arcforge.model.checkpoint import load_checkpoint
 from arcforge.model.pattern import Pattern
 from arcforge.pipeline.evaluate import retrieval, retrieval_report
 
+pytestmark = pytest.mark.slow
 ARMS = ("windows_first", "full_first", "windows_searched", "gdn", "simple_gdn")
 
 

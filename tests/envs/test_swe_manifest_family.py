@@ -129,6 +129,7 @@ def test_an_endless_loop_is_the_agents_failure_and_a_broken_machine_is_nobodys(w
         run(world, MEND)
 
 
+@pytest.mark.slow
 def test_every_environment_is_admitted_and_no_probe_scores(world):
     async def all_of_it():
         admissions = []

@@ -75,6 +75,7 @@ def test_a_server_that_is_not_there_is_said_before_anything_starts(copy_of_refer
     assert not (run.stage("agentic_rl") / "job.json").exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_killed_is_made_again(copy_of_reference):
     """Everything dies while a version is pinned; the same command evaluates every version once."""
     run = short(copy_of_reference(), "evaluate.tasks=24")

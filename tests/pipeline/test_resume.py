@@ -108,6 +108,7 @@ def check_books(run, finished):
     return books
 
 
+@pytest.mark.slow
 def test_agentic_rl_that_is_ended_three_times_loses_no_finished_rollout(copy_of_reference):
     run, finished = copy_of_reference(), set()
     for end in (the_engine_dies, killed, interrupted):

@@ -187,7 +187,7 @@ def test_a_thousand_rollouts_at_once(tmp_path):
         (tmp_path / "stop").touch()
         return await running, peak
 
-    with worker(file, 0.7):
+    with worker(file, 1.2):
         counts, peak = asyncio.run(play(file.read_text()))
     assert 1000 < peak <= most
     assert counts.balanced and counts.ready >= 2000 and sum(counts.failed.values()) <= 1  # the lamps' one broken wire

@@ -22,7 +22,7 @@ from arcforge.envs.swe.builder.suite import Suite
 
 LARGEST_FAILING_SHARE = 0.5  # of a part's or bug's tests: more is no bug but a wreck
 # A bug that makes its tests loop is noticed by how long the unharmed tree takes.
-SLOWER, SPARE_SECONDS = 4, 5
+SLOWER, SPARE_SECONDS = 3, 3
 Tests = tuple[str, ...]
 
 

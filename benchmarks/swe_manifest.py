@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from arcforge.core.errors import UserError
@@ -26,12 +27,13 @@ from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.rebuild import AGREES, clone_of, restore, validate_rows
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import PREFIX, assemble, releases
+from arcforge.envs.swe.builder.releases import PREFIX, Release, assemble, releases
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes, table
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 ACCOUNT = "account.json"
+SLICE_SECONDS = 90.0
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -44,25 +46,41 @@ def build(arguments: argparse.Namespace) -> None:
         place = arguments.work / shard_name(PREFIX + name)
         if (place / ACCOUNT).exists():
             continue
-        budget = min(left, 60 * arguments.project_minutes)
         try:
             found = releases(name, arguments.releases, PYTHON)
             clone = assemble(name, found, place / "releases")
-            account = build_repository(
-                clone, PREFIX + name, arguments.work,
-                BuildSettings(
-                    bugs=arguments.bugs, workers=arguments.workers, seconds=arguments.seconds,
-                    suite_seconds=arguments.suite_seconds, budget=budget,
-                ),
-                releases=found,
-            )  # fmt: skip
+            finished = _build_project(PREFIX + name, clone, found, arguments, ends)
         except UserError as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
-        print(f"{table([account])}\n{account.per_hour:.0f} an hour, installed in {account.install_seconds:.0f} s\n")
-        if account.seconds < left:  # else the clock ended it, not its own budget or its last candidate
-            atomic_write(place / ACCOUNT, account.model_dump_json(indent=1) + "\n")
+        if finished:
             shutil.rmtree(place / "venv", ignore_errors=True)
+
+
+def _build_project(
+    repository: str, clone: Path, found: Sequence[Release], arguments: argparse.Namespace, ends: float
+) -> bool:
+    """By slices of its minutes, as long as they give enough. False when the clock of the whole build ended it."""
+    stops = time.monotonic() + 60 * arguments.project_minutes
+    while (left := ends - time.monotonic()) > 30:
+        budget = min(left, SLICE_SECONDS)
+        account = build_repository(
+            clone, repository, arguments.work,
+            BuildSettings(
+                bugs=arguments.bugs, workers=arguments.workers, seconds=arguments.seconds,
+                suite_seconds=arguments.suite_seconds, budget=budget,
+            ),
+            releases=found,
+        )  # fmt: skip
+        print(
+            f"{table([account])}\n{account.per_hour:.0f} an hour, installed in {account.install_seconds:.0f} s\n",
+            flush=True,
+        )
+        ended = account.seconds < budget  # with its last candidate
+        if ended or time.monotonic() > stops or account.per_hour < arguments.least:
+            atomic_write(arguments.work / shard_name(repository) / ACCOUNT, account.model_dump_json(indent=1) + "\n")
+            return True
+    return False
 
 
 def tabulate(arguments: argparse.Namespace) -> None:
@@ -131,6 +149,7 @@ def main() -> None:
     verb.add_argument("--projects", type=Path, required=True, help="one project of the package index a line")
     verb.add_argument("--minutes", type=float, default=60.0)
     verb.add_argument("--project-minutes", type=float, default=12.0)
+    verb.add_argument("--least", type=float, default=0.0, help="a project that gives fewer an hour is left, as it is")
     verb.add_argument("--releases", type=int, default=40)
     verb.add_argument("--bugs", type=int, default=300)
     verb.add_argument("--suite-seconds", type=float, default=300.0, help="for the one run of a whole suite")

@@ -42,7 +42,7 @@ from arcforge.envs.swe.builder.setup_agent import set_up
 from arcforge.envs.swe.builder.suite import Entered, Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes
 
-TOGETHER = 32  # bugs that share checkouts
+TOGETHER = 24  # bugs that share checkouts
 # Outcomes of a file's part after which its functions are worth a try: some test speaks of the file.
 NOTICED = frozenset({VALID, "too_destructive", "no_pass_to_pass", "too_many_lines"})
 Cases = Mapping[str, Callable[[], Broken]]

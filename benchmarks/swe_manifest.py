@@ -4,8 +4,9 @@
     python benchmarks/swe_manifest.py table --work runs/swe --out yields.json
     python benchmarks/swe_manifest.py validate --manifest environments/swe --sample 200 --work runs/swe-again --out agreement.json
 
-`build` takes the projects in order, goes on where it ended, and leaves the shards in WORK/manifest. `validate` draws rows of all
-shards alike, assembles their projects anew and measures every row twice in both states.
+`build` takes the projects in order (NAME for pypi/NAME, npm/NAME, debian/SOURCE; a language may follow), goes on where it ended, and
+leaves the shards in WORK/manifest. `validate` draws rows of all shards alike, assembles their projects anew and measures every row
+twice in both states.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from pathlib import Path
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write, read_jsonl
 from arcforge.envs.swe.builder.checkouts import best_checkouts
+from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.layout import language_of
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.rebuild import AGREES, clone_of, restore, validate_rows
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import PREFIX, assemble, releases
+from arcforge.envs.swe.builder.releases import assemble, source_of
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes, table
 
-PYTHON = ".".join(map(str, sys.version_info[:2]))
 ACCOUNT = "account.json"
 
 
@@ -41,22 +43,25 @@ def build(arguments: argparse.Namespace) -> None:
         left = ends - time.monotonic()
         if left < 30:
             break
-        place = arguments.work / shard_name(PREFIX + name)
+        name, _, language = name.partition(" ")
+        name = name if "/" in name else f"pypi/{name}"
+        place = arguments.work / shard_name(name)
         if (place / ACCOUNT).exists():
             continue
         budget = min(left, 60 * arguments.project_minutes)
         try:
-            found = releases(name, arguments.releases, PYTHON)
-            clone = assemble(name, found, place / "releases")
+            source, project = source_of(name)
+            found = source.releases(project, arguments.releases)
+            clone = assemble(source, project, found, place / "releases")
             account = build_repository(
-                clone, PREFIX + name, arguments.work,
+                clone, name, arguments.work,
                 BuildSettings(
                     bugs=arguments.bugs, workers=arguments.workers, seconds=arguments.seconds,
                     suite_seconds=arguments.suite_seconds, budget=budget,
                 ),
-                releases=found,
+                releases=found, language=language.strip() or language_of(Clone(clone).paths("HEAD")),
             )  # fmt: skip
-        except UserError as error:
+        except (UserError, Rejected) as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
         print(f"{table([account])}\n{account.per_hour:.0f} an hour, installed in {account.install_seconds:.0f} s\n")
@@ -116,11 +121,11 @@ def _again(name: str, rows: list[TaskRow], arguments: argparse.Namespace, checko
     place = arguments.work / shard_name(name)
     clone = clone_of(environment, place / "releases")
     try:
-        interpreter = restore(environment, clone, place / "venv")
+        setup = restore(environment, clone, place / "venv")
     except Rejected as error:
         return {error.reason: len(rows)}
-    agreement = validate_rows(rows, Suite(clone, interpreter, checkouts, arguments.seconds), arguments.workers)
-    shutil.rmtree(place / "venv")
+    agreement = validate_rows(rows, Suite(clone, setup, checkouts, arguments.seconds), arguments.workers)
+    shutil.rmtree(place / "venv", ignore_errors=True)
     return agreement.outcomes
 
 
@@ -128,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("build")
-    verb.add_argument("--projects", type=Path, required=True, help="one project of the package index a line")
+    verb.add_argument("--projects", type=Path, required=True, help="one project a line")
     verb.add_argument("--minutes", type=float, default=60.0)
     verb.add_argument("--project-minutes", type=float, default=12.0)
     verb.add_argument("--releases", type=int, default=40)

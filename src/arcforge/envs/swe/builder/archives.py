@@ -43,11 +43,20 @@ class Source(Protocol):
 
 def get(url: str, most: int = LARGEST) -> bytes:
     """What stands at an address. UserError: nothing, no answer, or more than `most` bytes."""
+    if (raw := get_if_there(url, most)) is None:
+        raise UserError(f"{url}: HTTP 404")
+    return raw
+
+
+def get_if_there(url: str, most: int = LARGEST) -> bytes | None:
+    """The same; None where nothing stands."""
     request = urllib.request.Request(url, headers={"Accept": "application/vnd.pypi.simple.v1+json, */*;q=0.1"})
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
             raw = answer.read(most + 1)
     except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            return None
         reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else error
         raise UserError(f"{url}: {reason}") from None
     if len(raw) > most:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arcforge.core.errors import UserError
-from arcforge.envs.swe.builder.archives import LARGEST, Release, get
+from arcforge.envs.swe.builder.archives import LARGEST, Release, get, get_if_there
 
 MIRROR = "http://deb.debian.org/debian"
 SUITES = (
-    "bullseye", "bullseye-backports", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid", "experimental",
+    "bullseye", "bullseye-backports", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "forky", "sid", "experimental",
 )  # fmt: skip
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _ARCHIVE = re.compile(r"^ ([0-9a-f]{64}) (\d+) (\S+\.orig\.tar\.(?:gz|xz|bz2))$", re.M)
@@ -23,7 +23,7 @@ _ARCHIVE = re.compile(r"^ ([0-9a-f]{64}) (\d+) (\S+\.orig\.tar\.(?:gz|xz|bz2))$"
 
 @dataclass(frozen=True)
 class DebianSources:
-    """A suite that is not on the mirror any more has no versions."""
+    """A suite that is not on the mirror any more has no versions, nor has one of which the archive is gone."""
 
     index: str = MIRROR
     _read: dict[str, bytes] = field(default_factory=dict)
@@ -34,8 +34,9 @@ class DebianSources:
         found: dict[str, Release] = {}
         for suite in SUITES:
             for version, sha256, name in _packages(self.index, suite).get(project, ()):
-                if version not in found:
-                    found[version] = self._release(project, version, sha256, name)
+                if version not in found and (raw := get_if_there(self._address(project, name))) is not None:
+                    self._read[name] = raw
+                    found[version] = _release(version, sha256, name, raw)
         if not found:
             raise UserError(f"{project}: no Debian source package of that name with an upstream archive")
         return [found[version] for version in sorted(found, key=_order)][-count:]
@@ -50,14 +51,14 @@ class DebianSources:
         letter = project[:4] if project.startswith("lib") else project[0]
         return f"{self.index}/pool/main/{letter}/{project}/{name}"
 
-    def _release(self, project: str, version: str, sha256: str, name: str) -> Release:
-        raw = self._read[name] = get(self._address(project, name))
-        try:
-            with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
-                time = max(int(entry.mtime) for entry in tar)
-        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            raise UserError(f"{name}: cannot be unpacked: {error}") from None
-        return Release(version=version, file=name, sha256=sha256, time=time)
+
+def _release(version: str, sha256: str, name: str, raw: bytes) -> Release:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+            time = max(int(entry.mtime) for entry in tar)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise UserError(f"{name}: cannot be unpacked: {error}") from None
+    return Release(version=version, file=name, sha256=sha256, time=time)
 
 
 def _order(version: str) -> list[tuple[int, str]]:
@@ -68,14 +69,12 @@ def _order(version: str) -> list[tuple[int, str]]:
 @functools.lru_cache(maxsize=len(SUITES))
 def _packages(index: str, suite: str) -> dict[str, list[tuple[str, str, str]]]:
     """Source package -> (upstream version, sha256, file) of its archives in a suite, oldest first as the suite lists them."""
+    if (packed := get_if_there(f"{index}/dists/{suite}/main/source/Sources.xz")) is None:
+        return {}
     try:
-        text = lzma.decompress(get(f"{index}/dists/{suite}/main/source/Sources.xz")).decode(errors="replace")
+        text = lzma.decompress(packed).decode(errors="replace")
     except lzma.LZMAError:
         raise UserError(f"{index}: {suite} has no list of sources that can be read") from None
-    except UserError as error:
-        if "HTTP 404" in str(error):
-            return {}
-        raise
     found: dict[str, list[tuple[str, str, str]]] = {}
     for stanza in text.split("\n\n"):
         name, version = re.search(r"^Package: (\S+)$", stanza, re.M), re.search(r"^Version: (\S+)$", stanza, re.M)

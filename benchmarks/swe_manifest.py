@@ -4,9 +4,9 @@
     python benchmarks/swe_manifest.py table --work runs/swe --out yields.json
     python benchmarks/swe_manifest.py validate --manifest environments/swe --sample 200 --work runs/swe-again --out agreement.json
 
-`build` takes the projects in order (NAME for pypi/NAME, npm/NAME, debian/SOURCE; a language may follow), goes on where it ended, and
-leaves the shards in WORK/manifest. `validate` draws rows of all shards alike, assembles their projects anew and measures every row
-twice in both states.
+`build` takes the projects in order (NAME for pypi/NAME, npm/NAME or debian/SOURCE; a language may follow, and NAME=VALUE for its suite),
+goes on where it ended, and leaves the shards in WORK/manifest. `validate` draws rows of all shards alike, assembles their projects
+anew and measures every row twice in both states.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def build(arguments: argparse.Namespace) -> None:
         left = ends - time.monotonic()
         if left < 30:
             break
-        name, _, language = name.partition(" ")
+        name, language, *variables = (*name.split(), "", "")[: max(len(name.split()), 2)]
         name = name if "/" in name else f"pypi/{name}"
         place = arguments.work / shard_name(name)
         if (place / ACCOUNT).exists():
@@ -59,7 +59,7 @@ def build(arguments: argparse.Namespace) -> None:
                     bugs=arguments.bugs, workers=arguments.workers, seconds=arguments.seconds,
                     suite_seconds=arguments.suite_seconds, budget=budget,
                 ),
-                releases=found, language=language.strip() or language_of(Clone(clone).paths("HEAD")),
+                releases=found, language=language or language_of(Clone(clone).paths("HEAD")), variables=variables,
             )  # fmt: skip
         except (UserError, Rejected) as error:
             print(f"{name}: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ from arcforge.envs.swe.builder.suite import Suite
 LARGEST_FAILING_SHARE = 0.5  # of a part's or bug's tests: more is no bug but a wreck
 # A bug that makes its tests loop is noticed by how long the unharmed tree takes.
 SLOWER, SPARE_SECONDS = 4, 5
+BUILD_SPARE_SECONDS = 25  # instead, in languages that compile what was patched
 Tests = tuple[str, ...]
 
 
@@ -105,7 +106,8 @@ class GoldRuns:
 
     def patience(self, tests: Tests) -> float:
         """Seconds that a run of a broken tree may take."""
-        return min(self.suite.seconds, SPARE_SECONDS + SLOWER * self._known[tests, 0].seconds)
+        spare = SPARE_SECONDS if self.suite.setup.language == "python" else BUILD_SPARE_SECONDS
+        return min(self.suite.seconds, spare + SLOWER * self._known[tests, 0].seconds)
 
 
 def measure_together(cases: Sequence[Broken], golds: GoldRuns) -> list[Task | Rejected]:
@@ -144,7 +146,8 @@ def _refusal(golds: GoldRuns, tests: Tests, repeat: int) -> Rejected | None:
         if not golds.of(tests, repeat).passed:
             return Rejected("gold_fails", "no test passes with the solution")
     except Rejected as error:
-        return error
+        dead = error.reason in ("suite_did_not_run", "does_not_build")
+        return Rejected("gold_fails", str(error)) if dead else error
     return None
 
 

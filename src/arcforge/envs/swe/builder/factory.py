@@ -87,13 +87,15 @@ def build_repository(
     path: Path, repository: str, folder: Path, settings: BuildSettings,
     setup: Setup | None = None, checkouts: Checkouts | None = None, python: Path | None = None,
     releases: Sequence[Release] = (), completer: Callable[[], Completer] | None = None, language: str = "python",
+    variables: Sequence[str] = (),
 ) -> Yield:  # fmt: skip
     """Mine the clone at `path`, called `repository` (owner/name), into `folder`; call again to go on where it ended.
 
     Leaves `results.jsonl` (a row per candidate, with every test name) and the shard of the valid ones in `folder/manifest`.
     releases: what the clone is made of, if it is (builder.releases). Without `setup` what `language` needs is installed beside the
     results; for Python with `python`, as a model says where rules do not find out how (completer: a new one for each question);
-    that this fails is counted too. Bugs are injected into Python alone. UserError for a bad clone or name.
+    that this fails is counted too. variables: NAME=VALUE that a suite asks for, where the language is another. Bugs are injected into
+    Python alone. UserError for a bad clone or name.
     """
     started = time.monotonic()
     clone, shard = Clone(path), shard_name(repository)
@@ -105,7 +107,7 @@ def build_repository(
             checkouts = best_checkouts()
             opened.callback(checkouts.close)
         if setup is None:
-            wanted = _Wanted(clone, head, place.path / "venv", language, python)
+            wanted = _Wanted(clone, head, place.path / "venv", language, python, tuple(variables))
             setup = _installed(wanted, ledger, checkouts, completer)
         layout = layout_of(setup.language if setup else language)
         installed = time.monotonic()
@@ -172,6 +174,7 @@ class _Wanted:
     folder: Path
     language: str
     python: Path | None
+    variables: tuple[str, ...]
 
 
 def _installed(
@@ -190,7 +193,8 @@ def _installed(
 
     try:
         if wanted.language != "python":
-            return INSTALLERS[wanted.language](wanted.clone, wanted.head, wanted.folder, None)
+            setup = INSTALLERS[wanted.language](wanted.clone, wanted.head, wanted.folder, None)
+            return replace(setup, variables=wanted.variables)
         if completer is None or (wanted.folder / "interpreter.json").exists():
             return install(wanted.clone, wanted.head, wanted.folder, wanted.python)
         return set_up(wanted.clone, wanted.head, wanted.folder, wanted.python, trial, completer)

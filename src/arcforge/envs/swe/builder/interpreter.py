@@ -46,6 +46,10 @@ class Interpreter:
         return "python"
 
     @property
+    def variables(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def folders(self) -> tuple[Path, Path]:
         """Where it lies, and where the Python lies that its environment was made of."""
         return self.python.parent.parent, self.python.resolve().parent.parent

@@ -28,7 +28,8 @@ LARGE = 256 << 10  # bytes of a shard before it is compressed
 class EnvironmentRow(Value):
     """What a repository's tests run in. commit: the one whose dependencies were resolved. python: full version, of Python's.
     requirements: exact versions, of pip (name==version), of npm (node_modules/PATH NAME@VERSION HASH) or of Debian
-    (debian:NAME=VERSION). options: pytest's, or what was found out about the suite. releases: what the repository is made of, oldest
+    (debian:NAME=VERSION). options: pytest's, or what was found out about the suite. variables: NAME=VALUE that the
+    suite asks for. releases: what the repository is made of, oldest
     first, where it is no clone but a project's releases."""
 
     repository: str
@@ -37,6 +38,7 @@ class EnvironmentRow(Value):
     python: str = ""
     requirements: tuple[str, ...]
     options: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
     releases: tuple[Release, ...] = ()
 
 
@@ -80,7 +82,7 @@ def shard_name(repository: str) -> str:
 def environment_row(repository: str, commit: str, setup: Setup, releases: Iterable[Release] = ()) -> EnvironmentRow:
     return EnvironmentRow(
         repository=repository, commit=commit, language=setup.language, python=setup.version,
-        requirements=setup.requirements, options=setup.options, releases=tuple(releases),
+        requirements=setup.requirements, options=setup.options, variables=setup.variables, releases=tuple(releases),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arcforge.core.errors import UserError
@@ -58,7 +58,8 @@ def restore(
     UserError for another Python than x.y of the row, and for a toolchain that this machine lacks.
     """
     if row.language != "python":
-        return INSTALLERS[row.language](clone, row.commit, folder, row.requirements)
+        setup = INSTALLERS[row.language](clone, row.commit, folder, row.requirements)
+        return replace(setup, variables=row.variables)
     interpreter = install(clone, row.commit, folder, python, row.requirements, pip)
     wanted = row.python.rsplit(".", 1)[0]
     if interpreter.version.rsplit(".", 1)[0] != wanted:

@@ -14,9 +14,9 @@ Command = tuple[list[str], dict[str, str]]
 
 
 class Setup(Protocol):
-    """What a repository's tests run in, in one language (of layout.LAYOUTS). version: of its toolchain. requirements: what is installed
-    besides, one a line with its exact version. options: what was found out about the suite. commit: the one it was made for ("" when it
-    was there already)."""
+    """What a repository's tests run in, in one language (of layout.LAYOUTS). version: of Python's. requirements: what is installed
+    besides, one a line with its exact version. options: what was found out about the suite. variables: NAME=VALUE that the suite asks
+    for. commit: the one it was made for ("" when it was there already)."""
 
     @property
     def language(self) -> str: ...
@@ -29,6 +29,9 @@ class Setup(Protocol):
 
     @property
     def options(self) -> tuple[str, ...]: ...
+
+    @property
+    def variables(self) -> tuple[str, ...]: ...
 
     @property
     def commit(self) -> str: ...

@@ -33,7 +33,9 @@ def install(clone: Clone, commit: str, folder: Path, requirements: Sequence[str]
 
 def _newest() -> str:
     """The package of the newest Go. UserError: there is none."""
-    found = [int(path.name.partition("1.")[2]) for path in Path("/usr/lib").glob("go-1.*") if (path / "bin/go").exists()]
+    found = [
+        int(path.name.partition("1.")[2]) for path in Path("/usr/lib").glob("go-1.*") if (path / "bin/go").exists()
+    ]
     if not found:
         raise UserError("Go is not installed: apt-get install golang-go")
     return f"golang-1.{max(found)}-go"

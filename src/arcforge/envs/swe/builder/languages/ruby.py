@@ -11,6 +11,7 @@ from arcforge.envs.swe.builder.languages.debian_packages import check, rows_of
 from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
 from arcforge.envs.swe.builder.layout import LAYOUTS
 
+_OPTIONS = "/tmp/arcforge-rspec"
 _PACKAGES = {"minitest": "ruby-minitest", "test-unit": "ruby-test-unit", "rspec": "ruby-rspec"}
 
 
@@ -34,8 +35,10 @@ def _runner(clone: Clone, commit: str) -> str:
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:
     def command(path: str) -> str:
         if options[0] == "rspec":
-            return f"rspec -I lib -I spec --no-color --format documentation --order defined {quote(path)}"
+            return f"rspec -O {_OPTIONS} -I lib -I spec --no-color --format documentation --order defined {quote(path)}"
         verbose = "-v --seed 1" if options[0] == "minitest" else "--verbose=verbose --no-use-color"
         return f"ruby -W0 -I lib -I test -I . {quote(path)} {verbose}"
 
-    return Plan("", tuple(Run(path, command(path), options[0]) for path in tests))
+    # Of the project's options only what its tests cannot do without: its formatters would change the log.
+    build = f"grep -hE '^ *(-r|--require|-I)' .rspec > {_OPTIONS}; true"
+    return Plan(build if options[0] == "rspec" else "", tuple(Run(path, command(path), options[0]) for path in tests))

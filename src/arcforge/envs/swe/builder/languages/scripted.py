@@ -48,7 +48,7 @@ Planner = Callable[[tuple[str, ...], tuple[Path, ...], Sequence[str]], Plan]
 
 @dataclass(frozen=True)
 class Scripted:
-    """What is there for a repository in one language. Implements builder.setup.Setup."""
+    """What is there for a repository in one language. Implements builder.setup.Setup. variables: NAME=VALUE that its suite asks for."""
 
     language: str
     plan: Planner
@@ -57,6 +57,7 @@ class Scripted:
     folders: tuple[Path, ...] = ()
     commit: str = ""
     version: str = ""
+    variables: tuple[str, ...] = ()
     _nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def absent(self, tree: Path) -> list[tuple[str, str]]:
@@ -110,7 +111,7 @@ class Scripted:
         return f"{self._nonce}-{number:03}"
 
     def _environment(self, plan: Plan) -> dict[str, str]:
-        return {"PATH": _PATH, **dict(plan.environment)}
+        return {"PATH": _PATH, **dict(plan.environment), **dict(row.split("=", 1) for row in self.variables)}
 
 
 def _built(plan: Plan) -> str:

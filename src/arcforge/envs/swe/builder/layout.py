@@ -91,7 +91,7 @@ LAYOUTS: dict[str, Layout] = {
         other_folders=OTHER_FOLDERS | {"vendor", "_examples"},
     ),
     "java": Layout(
-        suffixes=frozenset({".java"}), test_file=re.compile(r"[^/]*Tests?(Case)?\.java|Test[^/]*\.java"),
+        suffixes=frozenset({".java"}), test_file=re.compile(r"(?!Abstract)[^/]*Tests?(Case)?\.java|Test[^/]*\.java"),
         other_names=OTHER_NAMES | {"pom.xml", "build.xml", "package-info.java", "module-info.java"},
     ),
     "javascript": Layout(

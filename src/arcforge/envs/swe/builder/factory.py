@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, zip_longest
@@ -116,7 +116,7 @@ def build_repository(
         if setup:
             source = _Source(Suite(clone, setup, checkouts, settings.seconds), repository, opened)
             mined = [source.commit(commit) for commit in taken]
-            mined += filter(None, map(source.parts, commits))
+            mined += [work for commit in commits for work in source.parts(commit)]
             python_only = setup.language == "python"
             injected = source.bugs(head, settings, place.path / "entered.json", ledger) if python_only else []
             # By turns, so that a budget that ends early has some of each.
@@ -229,23 +229,29 @@ class _Source:
 
         return Work(1, measured)
 
-    def parts(self, commit: Commit) -> Work | None:
-        """Files first; functions of those that a test speaks of. None for a commit without."""
+    def parts(self, commit: Commit) -> list[Work]:
+        """Files first; functions of those that a test speaks of. In Python all of a commit together, else file by file."""
         language = self.suite.setup.language
         files = file_parts(commit, layout_of(language))
+        golds = GoldRuns(self.suite, commit.sha)
+        shares = [files] if language == "python" else [[part] for part in files]
+        left = list(shares)
 
-        def measured(known: Mapping[str, Row]) -> list[Row]:
-            golds = GoldRuns(self.suite, commit.sha)
-            with closing(golds):
-                rows = self._together(known, self._part_cases(commit, files, golds), golds)
+        def measured(share: Sequence[Part], known: Mapping[str, Row]) -> list[Row]:
+            try:
+                rows = self._together(known, self._part_cases(commit, share, golds), golds)
                 outcomes = {**known, **{row["candidate"]: row for row in rows}}
-                noticed = [part for part in files if outcomes[_part(commit, part)]["outcome"] in NOTICED]
+                noticed = [part for part in share if outcomes[_part(commit, part)]["outcome"] in NOTICED]
                 functions = [
                     one for part in noticed for one in function_parts(self.suite.clone, commit, part.path, language)
                 ]
                 return rows + self._together(known, self._part_cases(commit, functions, golds), golds)
+            finally:
+                left.pop()
+                if not left:
+                    golds.close()
 
-        return Work(len(files), measured) if files else None
+        return [Work(len(share), partial(measured, share)) for share in shares if share]
 
     def _part_cases(self, commit: Commit, parts: Sequence[Part], golds: GoldRuns) -> Cases:
         clone, repository = self.suite.clone, self.repository

@@ -61,17 +61,19 @@ def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[s
         f"find {here}{_MAIN} -name '*.java' ! -name module-info.java > {_PLACE}/files; "
         f"{javac} -cp {libraries} -d {classes} @{_PLACE}/files && touch {_PLACE}/done; fi"
     )
-    resources = f"{here}src/main/resources:{here}src/test/resources:{here}{_TEST}"
+    resources = f"src/main/resources:src/test/resources:{_TEST}"
 
     def command(number: int, test: str) -> str:
         place = f"{_PLACE}/{number}"
         name = ".".join(PurePosixPath(test.partition(f"{_TEST}/")[2]).with_suffix("").parts)
+        compiled = f"{javac} -cp {classes}:{libraries} -sourcepath {here}{_TEST} -d {place} {quote(test)}"
+        console = (
+            f"java -Xmx1g -cp {place}:{classes}:{resources}:{libraries} org.junit.platform.console.ConsoleLauncher --details none "
+            f"--select-class {quote(name)} --reports-dir {place}/reports --disable-banner --fail-if-no-tests"
+        )
         return (
-            f"mkdir -p {place}; {javac} -cp {classes}:{libraries} -sourcepath {here}{_TEST} -d {place} {quote(test)} > {place}/log 2>&1 || {{ tail -5 {place}/log; exit 2; }}; "
-            f"cd {here}.; java -Xmx1g -cp {place}:{classes}:{resources.replace(here, './')}:{libraries} "
-            "org.junit.platform.console.ConsoleLauncher "
-            f"--select-class {quote(name)} --reports-dir {place}/reports --details none --disable-banner --fail-if-no-tests > {place}/log 2>&1; "
-            f"code=$?; cat {place}/reports/*.xml || tail -5 {place}/log; exit $code"
+            f"mkdir -p {place}; {compiled} > {place}/log 2>&1 || {{ tail -5 {place}/log; exit 2; }}; "
+            f"cd {here}.; {console} > {place}/log 2>&1; code=$?; cat {place}/reports/*.xml || tail -5 {place}/log; exit $code"
         )
 
     inside = [test for test in tests if f"{module}{_TEST}/" in test]

@@ -234,6 +234,7 @@ class _Source:
         language = self.suite.setup.language
         files = file_parts(commit, layout_of(language))
         golds = GoldRuns(self.suite, commit.sha)
+        self.opened.callback(golds.close)  # should a budget leave some of it out
         shares = [files] if language == "python" else [[part] for part in files]
         left = list(shares)
 

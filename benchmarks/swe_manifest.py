@@ -4,8 +4,9 @@
     python benchmarks/swe_manifest.py table --work runs/swe --out yields.json
     python benchmarks/swe_manifest.py validate --manifest environments/swe --sample 200 --work runs/swe-again --out agreement.json
 
-`build` takes the projects in order, goes on where it ended, and leaves the shards in WORK/manifest. `validate` draws rows of all
-shards alike, assembles their projects anew and measures every row twice in both states.
+`build` takes the projects in order (NAME for pypi/NAME, npm/NAME or debian/SOURCE; a language may follow, and NAME=VALUE for its suite),
+goes on where it ended, and leaves the shards in WORK/manifest. `validate` draws rows of all shards alike, assembles their projects
+anew and measures every row twice in both states.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ from pathlib import Path
 
 from arcforge.core.errors import UserError
 from arcforge.core.runs import atomic_write, read_jsonl
+from arcforge.envs.swe.builder.archives import Release
 from arcforge.envs.swe.builder.checkouts import best_checkouts
+from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.layout import language_of
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.rebuild import AGREES, clone_of, restore, validate_rows
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import PREFIX, Release, assemble, releases
+from arcforge.envs.swe.builder.releases import assemble, source_of
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes, table
 
-PYTHON = ".".join(map(str, sys.version_info[:2]))
 ACCOUNT = "account.json"
 SLICE_SECONDS = 90.0
 
@@ -43,14 +46,19 @@ def build(arguments: argparse.Namespace) -> None:
         left = ends - time.monotonic()
         if left < 30:
             break
-        place = arguments.work / shard_name(PREFIX + name)
+        name, *told = name.split()
+        language, *variables = told or [""]
+        name = name if "/" in name else f"pypi/{name}"
+        place = arguments.work / shard_name(name)
         if (place / ACCOUNT).exists():
             continue
         try:
-            found = releases(name, arguments.releases, PYTHON)
-            clone = assemble(name, found, place / "releases")
-            finished = _build_project(PREFIX + name, clone, found, arguments, ends)
-        except UserError as error:
+            source, project = source_of(name)
+            found = source.releases(project, arguments.releases)
+            clone = assemble(source, project, found, place / "releases")
+            spoken = language or language_of(Clone(clone).paths("HEAD"))
+            finished = _build_project(name, clone, found, spoken, variables, arguments, ends)
+        except (UserError, Rejected) as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
         if finished:
@@ -58,8 +66,9 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def _build_project(
-    repository: str, clone: Path, found: Sequence[Release], arguments: argparse.Namespace, ends: float
-) -> bool:
+    repository: str, clone: Path, found: Sequence[Release], language: str, variables: Sequence[str],
+    arguments: argparse.Namespace, ends: float,
+) -> bool:  # fmt: skip
     """By slices of its minutes, as long as they give enough. False when the clock of the whole build ended it."""
     stops = time.monotonic() + 60 * arguments.project_minutes
     while (left := ends - time.monotonic()) > 30:
@@ -134,11 +143,11 @@ def _again(name: str, rows: list[TaskRow], arguments: argparse.Namespace, checko
     place = arguments.work / shard_name(name)
     clone = clone_of(environment, place / "releases")
     try:
-        interpreter = restore(environment, clone, place / "venv")
+        setup = restore(environment, clone, place / "venv")
     except Rejected as error:
         return {error.reason: len(rows)}
-    agreement = validate_rows(rows, Suite(clone, interpreter, checkouts, arguments.seconds), arguments.workers)
-    shutil.rmtree(place / "venv")
+    agreement = validate_rows(rows, Suite(clone, setup, checkouts, arguments.seconds), arguments.workers)
+    shutil.rmtree(place / "venv", ignore_errors=True)
     return agreement.outcomes
 
 
@@ -146,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("build")
-    verb.add_argument("--projects", type=Path, required=True, help="one project of the package index a line")
+    verb.add_argument("--projects", type=Path, required=True, help="one project a line")
     verb.add_argument("--minutes", type=float, default=60.0)
     verb.add_argument("--project-minutes", type=float, default=12.0)
     verb.add_argument("--least", type=float, default=0.0, help="a project that gives fewer an hour is left, as it is")

@@ -8,8 +8,8 @@ from small_repository import QUICK
 
 from arcforge.core.protocols import ExecResult
 from arcforge.envs.swe.builder.measurement import SuiteRun, compare, names_sha256, resolved
+from arcforge.envs.swe.builder.pytest_run import PYTEST, read_run
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.suite import PYTEST, read_run
 from arcforge.envs.swe.logs.parse import parse
 
 HARD = """

@@ -18,8 +18,9 @@ from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.manifest import read_shard
+from arcforge.envs.swe.builder.pypi import PackageIndex
 from arcforge.envs.swe.builder.rebuild import build, validate_rows
-from arcforge.envs.swe.builder.releases import assemble, releases
+from arcforge.envs.swe.builder.releases import assemble
 from arcforge.envs.swe.builder.source_text import older_functions, same_code
 from arcforge.envs.swe.builder.suite import Suite
 
@@ -79,36 +80,39 @@ def index(tmp_path):
 
 def test_releases_are_a_history_and_the_same_on_every_machine(index, tmp_path):
     address, _ = index
-    found = releases("The.Shop", 10, "3.11", address)
+    index = PackageIndex(address, "3.11")
+    found = index.releases("The.Shop", 10)
     assert [release.version for release in found] == [
         "1.0",
         "1.1",
     ]  # no wheel, no candidate, not withdrawn, of this Python
-    clone = Clone(assemble("The.Shop", found, tmp_path / "one", address))
-    assert clone.head() == Clone(assemble("The.Shop", found, tmp_path / "two", address)).head()
+    clone = Clone(assemble(index, "The.Shop", found, tmp_path / "one"))
+    assert clone.head() == Clone(assemble(index, "The.Shop", found, tmp_path / "two")).head()
     assert clone.paths(clone.head()) == sorted(SECOND) and clone.version(clone.head()) == "1.1"
-    assert [release.version for release in releases("the_shop", 1, "3.11", address)] == ["1.1"]
+    assert [release.version for release in index.releases("the_shop", 1)] == ["1.1"]
 
 
 def test_what_the_index_does_not_have_or_has_changed_is_told_in_one_line(index, tmp_path):
     address, place = index
-    found = releases("the-shop", 10, "3.11", address)
+    index = PackageIndex(address, "3.11")
+    found = index.releases("the-shop", 10)
     with pytest.raises(UserError, match="HTTP 404"):
-        releases("another-shop", 10, "3.11", address)
+        index.releases("another-shop", 10)
     with pytest.raises(UserError, match="not the name of a project"):
-        releases("../etc", 10, "3.11", address)
+        index.releases("../etc", 10)
     (place / found[0].file).write_bytes(archive("the_shop-1.0", NEWER))
     with pytest.raises(UserError, match="another archive than was measured"):
-        assemble("the-shop", found, tmp_path / "clone", address)
+        assemble(index, "the-shop", found, tmp_path / "clone")
     (place / "simple/the-shop/index.html").write_text("<html>")
     with pytest.raises(UserError, match="PEP 691"):
-        releases("the-shop", 10, "3.11", address)
+        index.releases("the-shop", 10)
 
 
 def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
     address, _ = index
-    found = releases("the-shop", 10, "3.11", address)
-    clone = assemble("the-shop", found, tmp_path / "clone", address)
+    index = PackageIndex(address, "3.11")
+    found = index.releases("the-shop", 10)
+    clone = assemble(index, "the-shop", found, tmp_path / "clone")
     account = build_repository(
         clone, "pypi/the-shop", tmp_path / "out", BuildSettings(bugs=0, seconds=30), this_interpreter(),
         ProcessCheckouts(), releases=found,
@@ -148,7 +152,7 @@ def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
     texts = {path.read_text() for path in (tmp_path / "cli").glob("*/repository/shop/prices.py")}
     assert texts == {PRICES, text}
     again = Suite(
-        Clone(assemble("the-shop", environment.releases, tmp_path / "again", address)),
+        Clone(assemble(index, "the-shop", environment.releases, tmp_path / "again")),
         this_interpreter(),
         ProcessCheckouts(),
         30,

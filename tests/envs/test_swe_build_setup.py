@@ -14,9 +14,10 @@ from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone, commit_everything
 from arcforge.envs.swe.builder.detection import detect, import_roots
 from arcforge.envs.swe.builder.interpreter import install
+from arcforge.envs.swe.builder.layout import LAYOUTS
 from arcforge.envs.swe.builder.manifest import environment_row, read_shard, shard_name
 from arcforge.envs.swe.builder.mining import sift
-from arcforge.envs.swe.builder.patches import side, take_apart
+from arcforge.envs.swe.builder.patches import take_apart
 from arcforge.envs.swe.builder.rebuild import restore
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.setup_agent import set_up
@@ -144,17 +145,17 @@ def wheel(folder, name, version):
     ],
 )  # fmt: skip
 def test_sides_of_paths(path, wanted):
-    assert side(path) == wanted
+    assert LAYOUTS["python"].side(path) == wanted
 
 
 def test_commits_are_sifted_with_reasons_and_taken_apart(tmp_path):
     names = small_repository(tmp_path / "shop")
     clone = Clone(tmp_path / "shop")
-    taken, reasons = sift(clone.commits(10))
+    taken, reasons = sift(clone.commits(10), LAYOUTS["python"])
     assert [commit.sha for commit in taken] == [names["feature"], names["unnoticed"], names["fixed"]]
     assert reasons == {"message": 1, "no_source": 1}
     fixed = taken[-1]
-    pair = take_apart(clone, fixed)
+    pair = take_apart(clone, fixed, LAYOUTS["python"])
     assert pair.tests == ("tests/test_prices.py",) and b"[:count]" in pair.gold
     assert b"README" not in pair.gold + pair.test and b"cheapest" in pair.test and b"test_" not in pair.gold
 

@@ -47,7 +47,7 @@ def show(
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Option(help="owner/name, or pypi/NAME for a project's releases on the package index.")],
+    name: Annotated[str, typer.Option(help="owner/name; or releases: pypi/NAME, npm/NAME, debian/SOURCE.")],
     out: Annotated[Path, typer.Option(help="Where results, interpreter and manifest go; or the environments of one.")],
     repo: Annotated[Path | None, typer.Option(help="A clone of the repository, with its history.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="A manifest's folder: its environments are made again.")] = None,
@@ -61,26 +61,31 @@ def build(
     model: Annotated[
         str, typer.Option(help="An OpenAI-style URL: asked how to set the project up where rules do not find out.")
     ] = "",
-    index: Annotated[str, typer.Option(help="The package index of pypi/NAME (PEP 691); PyPI if not given.")] = "",
+    index: Annotated[str, typer.Option(help="Where releases are; PyPI, npm's registry or Debian if not given.")] = "",
+    language: Annotated[
+        str, typer.Option(help="python, c, cpp, go, java, javascript, typescript, php or ruby, if it cannot be told.")
+    ] = "",
 ) -> None:
-    """Software environments of a Python repository: from its history and by injected bugs, each measured twice.
+    """Software environments of a repository: from its history and, in Python, by injected bugs, each measured twice.
 
-    The same command goes on where it ended. Without a clone, pypi/NAME is read from the package index: a commit for each release,
-    and what one of its files changed as a task. With --manifest, the named environments are made again: a folder each, with what
-    the agent gets, the statement, the hidden tests and the solution beside it.
+    The same command goes on where it ended. Without a clone, releases of pypi/NAME, npm/NAME or a Debian source package are read: a
+    commit for each, and what one of its files changed as a task. A clone is in Python if --language says nothing else. With
+    --manifest, the named environments are made again: a folder each, with what the agent gets, the statement, the hidden tests and
+    the solution beside it.
 
     \b
     Examples:
       arcforge env build --repo click --name pallets/click --out built --bugs 50 --workers 2
       arcforge env build --repo click --name pallets/click --manifest built/manifest --out environments
       arcforge env build --name pypi/toolz --out built --commits 30 --workers 2
+      arcforge env build --name debian/golang-github-spf13-cast --out built
     """
     from arcforge.pipeline import manifests
 
     if manifest is not None:
         typer.echo(manifests.rebuild(repo, name, manifest, out, task, index))
     else:
-        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60, model, index))
+        typer.echo(manifests.build(repo, name, out, commits, bugs, workers, minutes * 60, model, index, language))
 
 
 @app.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,15 @@ from arcforge.core.metrics import Progress
 from arcforge.core.protocols import Completion, CompletionRequest
 from arcforge.core.runs import atomic_write
 from arcforge.envs.admission import Admission
+from arcforge.envs.swe.builder.archives import Release
+from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.layout import language_of
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.rebuild import build as build_row
 from arcforge.envs.swe.builder.rebuild import clone_of
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import INDEX, Release, assemble, project_of, releases
+from arcforge.envs.swe.builder.releases import assemble, source_of
 from arcforge.envs.swe.builder.yields import table as yield_table
 from arcforge.envs.swe.built.admission import admit
 from arcforge.envs.swe.built.places import Places
@@ -45,21 +47,26 @@ class UrlCompleter:
 
 def build(
     repo: Path | None, name: str, out: Path, commits: int, bugs: int, workers: int, seconds: float, model: str = "",
-    index: str = "",
+    index: str = "", language: str = "",
 ) -> str:  # fmt: skip
-    """Mine one repository, or without one the releases of pypi/NAME; its yield table. model: the URL of one that is asked how to set the
-    project up where rules do not find out."""
+    """Mine one repository, or without one the releases of pypi/NAME, npm/NAME or debian/SOURCE; its yield table.
+
+    model: the URL of one that is asked how to set the project up where rules do not find out. language: "" for Python where there is
+    a clone, for what most files are in where there is none.
+    """
     completer = (lambda: UrlCompleter(model)) if model else None
     settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
     found: list[Release] = []
     if repo is None:
-        python = ".".join(map(str, sys.version_info[:2]))
-        project = project_of(name)
-        found = releases(project, commits, python, index or INDEX)
+        source, project = source_of(name, index)
+        found = source.releases(project, commits)
         if not found:
-            raise UserError(f"{name}: no release with a source archive for Python {python}")
-        repo = assemble(project, found, out / shard_name(name) / "releases", index or INDEX)
-    account = build_repository(repo, name, out, settings, releases=found, completer=completer)
+            raise UserError(f"{name}: no release with a source archive that runs here")
+        repo = assemble(source, project, found, out / shard_name(name) / "releases")
+        language = language or language_of(Clone(repo).paths("HEAD"))
+    account = build_repository(
+        repo, name, out, settings, releases=found, completer=completer, language=language or "python"
+    )
     rate = f"{account.valid} valid of {account.measured} measured in this call, {account.per_hour:.0f} an hour"
     return f"{yield_table([account])}\n{rate}\nmanifest: {out / 'manifest'}"
 
@@ -70,7 +77,7 @@ def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, 
     wanted = [row for row in rows if not task or row.task_id == task]
     if not wanted:
         raise UserError(f"{manifest}: no task {task!r} of {name}")
-    clone, failed = clone_of(environment, out / "releases", repo, index or INDEX), []
+    clone, failed = clone_of(environment, out / "releases", repo, index), []
     for row in wanted:
         folder = out / row.task_id.replace("/", "-")
         try:
@@ -81,7 +88,7 @@ def rebuild(repo: Path | None, name: str, manifest: Path, out: Path, task: str, 
         atomic_write(folder / "statement.md", built.statement)
         atomic_write(folder / "hidden.patch", built.hidden)
         atomic_write(folder / "gold.patch", built.gold)
-        atomic_write(folder / "row.json", json.dumps(row.model_dump(exclude_none=True), indent=1) + "\n")
+        atomic_write(folder / "row.json", json.dumps(row.model_dump(exclude_defaults=True), indent=1) + "\n")
     lines = [f"{len(wanted) - len(failed)} of {len(wanted)} environments in {out}", *failed]
     return "\n".join(lines)
 
@@ -91,7 +98,7 @@ def admitted(
     index: str = "",
 ) -> tuple[str, int]:  # fmt: skip
     """(table of reasons and of what was run, how many are not fit). results: a file for every outcome, JSON lines."""
-    places = Places(manifest, cache, index or INDEX)
+    places = Places(manifest, cache, index)
     rows = [row for row in places.rows() if not name or row.repository == name]
     if not rows:
         raise UserError(f"{manifest}: no environment of {name!r}")

@@ -6,6 +6,7 @@ Starting an interpreter, importing pytest and compiling a project over again cos
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from typing import Any
 
 from arcforge.core.protocols import ExecResult
 from arcforge.envs.swe.builder.checkouts import Checkout
+from arcforge.envs.swe.builder.interpreter import Interpreter
 from arcforge.envs.swe.builder.measurement import SuiteRun
+from arcforge.envs.swe.builder.pytest_run import read_run
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.suite import Suite, batch_command, read_run
+from arcforge.envs.swe.builder.suite import Suite
 
 FOLDER = ".arcforge-batch"
 _DRIVER = Path(__file__).with_name("batch_driver.py")
@@ -49,14 +52,15 @@ class Batch:
     """Runs variants of a tree in one checkout, each in a process of its own; close() or the end of a `with` block ends it.
 
     A run starts from the tree as it is: what the one before added is gone, and where it changed a file the rest gets a new checkout.
-    Only compiled bytecode stays. Where pytest itself imports the tree (packaging, pluggy), every run is one of Suite.run instead.
+    Only compiled bytecode stays.
+    In languages other than Python, and where pytest itself imports the tree (packaging, pluggy), every run is one of Suite.run instead.
     """
 
     def __init__(self, suite: Suite, tree: Path) -> None:
         self._suite, self._tree = suite, tree
         self._opened = ExitStack()
         self._checkout: Checkout | None = None
-        self._alone = False
+        self._alone = not isinstance(suite.setup, Interpreter)
 
     def __enter__(self) -> Batch:
         return self
@@ -84,6 +88,8 @@ class Batch:
 
     def _together(self, variants: Sequence[Variant]) -> list[dict[str, Any]]:
         """The driver's results of as many of the first variants as it ran."""
+        interpreter = self._suite.setup
+        assert isinstance(interpreter, Interpreter)
         checkout = self._checkout or self._open()
         jobs = []
         for number, variant in enumerate(variants):
@@ -91,9 +97,7 @@ class Batch:
             for name, patch in zip(names, variant.patches):
                 checkout.write(f"{FOLDER}/{name}", patch.decode("utf-8", "surrogateescape"))
             jobs.append({"patches": names, "tests": variant.tests, "seconds": variant.seconds})
-        argv, environment, options = batch_command(
-            self._suite.interpreter, checkout.root, self._tree, f"{FOLDER}/driver.py"
-        )
+        argv, environment, options = interpreter.batch_command(checkout.root, self._tree, f"{FOLDER}/driver.py")
         checkout.write(
             f"{FOLDER}/jobs.json", json.dumps({"private": checkout.private, "options": options, "jobs": jobs})
         )
@@ -107,10 +111,12 @@ class Batch:
         return checkout
 
     def _by_itself(self, variant: Variant) -> Ran:
+        started = time.monotonic()
         try:
-            return Ran(self._suite.within(variant.seconds).run(self._tree, variant.patches, variant.tests))
+            outcome = self._suite.within(variant.seconds).run(self._tree, variant.patches, variant.tests)
         except Rejected as error:
-            return Ran(error)
+            outcome = error
+        return Ran(outcome, time.monotonic() - started)
 
 
 def _ran(row: dict[str, Any]) -> Ran:

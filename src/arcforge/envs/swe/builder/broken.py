@@ -12,17 +12,19 @@ from typing import Any
 from arcforge.envs.swe.builder.batch import Batch, Ran, Variant
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
+from arcforge.envs.swe.builder.functions import same_code
+from arcforge.envs.swe.builder.layout import LAYOUTS
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import REPEATS, Measured, SuiteRun, compare, test_lists
 from arcforge.envs.swe.builder.mining import MOST_LINES, Part, Task, bug_name, part_name, part_patches, part_tests
 from arcforge.envs.swe.builder.patches import changed_lines, sha256
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.source_text import same_code
 from arcforge.envs.swe.builder.suite import Suite
 
 LARGEST_FAILING_SHARE = 0.5  # of a part's or bug's tests: more is no bug but a wreck
 # A bug that makes its tests loop is noticed by how long the unharmed tree takes.
 SLOWER, SPARE_SECONDS = 3, 3
+BUILD_SPARE_SECONDS = 25  # instead, in languages that compile what was patched
 Tests = tuple[str, ...]
 
 
@@ -49,16 +51,17 @@ def broken_by_bug(clone: Clone, repository: str, base: tuple[str, int], bug: Bug
 
 def broken_part(clone: Clone, repository: str, commit: Commit, part: Part, golds: GoldRuns) -> Broken:
     """A part of a commit, taken back; the rest of it stays. golds: of the commit. Rejected when it is too large, or no code."""
-    broken, mended = part_patches(clone, commit, part)
+    language = golds.suite.setup.language
+    broken, mended = part_patches(clone, commit, part, language)
     if (lines := changed_lines(mended)) > MOST_LINES:
         raise Rejected("too_many_lines", f"{lines}")
-    if not part.function and same_code(*(clone.text(sha, part.path) for sha in (commit.parent, commit.sha))):
+    if not part.function and same_code(language, *(clone.text(sha, part.path) for sha in (commit.parent, commit.sha))):
         raise Rejected("no_code", "only documentation, annotations and the version change")
-    tests = part_tests(golds.tree, commit, part.path)
+    tests = part_tests(golds.tree, commit, part.path, LAYOUTS[language])
     row = {
         "task_id": f"{repository}/part/{part_name(commit.sha, part)}", "source": "part", "type": "other",
-        "repository": repository, "base": commit.sha, "commit": commit.sha, "time": commit.time, "part": part.path,
-        "function": part.function, "tests": tests, "gold_sha256": sha256(mended), "before_sha256": sha256(broken),
+        "repository": repository, "language": language, "base": commit.sha, "commit": commit.sha, "time": commit.time,
+        "part": part.path, "function": part.function, "tests": tests, "gold_sha256": sha256(mended), "before_sha256": sha256(broken),
         "changed_lines": lines,
     }  # fmt: skip
     return Broken(broken, tests, row)
@@ -73,13 +76,19 @@ class GoldRuns:
     _known: dict[tuple[Tests, int], Ran] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opened: ExitStack = field(default_factory=ExitStack)
-    _tree: Path | None = None
+    _tree: Path | Rejected | None = None
 
     @property
     def tree(self) -> Path:
+        """Rejected, once and for all, when it does not build."""
         with self._lock:
             if self._tree is None:
-                self._tree = self._opened.enter_context(self.suite.tree(self.commit))
+                try:
+                    self._tree = self._opened.enter_context(self.suite.tree(self.commit))
+                except Rejected as error:
+                    self._tree = error
+            if isinstance(self._tree, Rejected):
+                raise self._tree
             return self._tree
 
     def close(self) -> None:
@@ -97,7 +106,8 @@ class GoldRuns:
 
     def patience(self, tests: Tests) -> float:
         """Seconds that a run of a broken tree may take."""
-        return min(self.suite.seconds, SPARE_SECONDS + SLOWER * self._known[tests, 0].seconds)
+        spare = SPARE_SECONDS if self.suite.setup.language == "python" else BUILD_SPARE_SECONDS
+        return min(self.suite.seconds, spare + SLOWER * self._known[tests, 0].seconds)
 
 
 def measure_together(cases: Sequence[Broken], golds: GoldRuns) -> list[Task | Rejected]:
@@ -136,7 +146,8 @@ def _refusal(golds: GoldRuns, tests: Tests, repeat: int) -> Rejected | None:
         if not golds.of(tests, repeat).passed:
             return Rejected("gold_fails", "no test passes with the solution")
     except Rejected as error:
-        return error
+        dead = error.reason in ("suite_did_not_run", "does_not_build")
+        return Rejected("gold_fails", str(error)) if dead else error
     return None
 
 

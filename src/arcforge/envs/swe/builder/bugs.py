@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.bug_kinds import KINDS
 from arcforge.envs.swe.builder.clone import Clone
-from arcforge.envs.swe.builder.patches import side
+from arcforge.envs.swe.builder.layout import LAYOUTS
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.source_text import Edit, Source, first_line, syntax_tree
 from arcforge.envs.swe.builder.suite import Entered
@@ -90,7 +90,7 @@ def choose(clone: Clone, commit: str, entered: Entered, count: int, rng: random.
     per_function: dict[tuple[str, int], int] = defaultdict(int)
     found = [
         site
-        for path in sorted({path for path, _ in tests if side(path) == "source"})
+        for path in sorted({path for path, _ in tests if LAYOUTS["python"].side(path) == "source"})
         for site in _sites_of(clone, commit, path)
     ]
     rng.shuffle(found)

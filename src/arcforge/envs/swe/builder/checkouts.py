@@ -17,7 +17,7 @@ from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.sandbox.folder import copy_directory
 from arcforge.sandbox.host import bubblewrap_works, python_folders
 from arcforge.sandbox.limits import Limits
-from arcforge.sandbox.overlay import WORK, OverlaySandbox, OverlaySandboxes
+from arcforge.sandbox.overlay import WORK, OverlaySandbox, OverlaySandboxes, OverlaySnapshot
 from arcforge.sandbox.process import ProcessSandbox
 
 # The same on every machine and at every time: clock zone, hash seed, locale; no user site, no bytecode in the tree.
@@ -77,6 +77,13 @@ class Checkouts(Protocol):
         """readable: what of this machine commands need to see besides its system."""
         ...
 
+    def built(
+        self, tree: Path, readable: Sequence[Path], argv: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> AbstractContextManager[None]:
+        """While it is open, checkouts of `tree` start with what a command leaves of it, if these checkouts can keep that. The command
+        has to be one that every run begins with. Rejected("does_not_build") when it fails."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -92,6 +99,13 @@ class ProcessCheckouts:
             yield _ProcessCheckout(root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
+
+    @contextmanager
+    def built(
+        self, tree: Path, readable: Sequence[Path], argv: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> Iterator[None]:
+        """Nothing is kept: what is built knows the folder that it was built in."""
+        yield
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -128,6 +142,7 @@ class OverlayCheckouts:
 
     def __init__(self) -> None:
         self._boxes = OverlaySandboxes()
+        self._built: dict[Path, OverlaySnapshot] = {}
         self._loop = asyncio.new_event_loop()
         # The sandboxes belong to one event loop, and the threads that measure have none.
         self._thread = threading.Thread(target=self._loop.run_forever, name="checkouts", daemon=True)
@@ -141,7 +156,27 @@ class OverlayCheckouts:
         finally:
             self.wait(box.close())
 
+    @contextmanager
+    def built(
+        self, tree: Path, readable: Sequence[Path], argv: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> Iterator[None]:
+        box = self.wait(self._make(tree, readable))
+        try:
+            done = _OverlayCheckout(self, box).run(argv, environment, timeout)
+            if done.exit_code:
+                raise Rejected("does_not_build", "it takes too long" if done.timed_out else done.stdout.strip()[-300:])
+            self._built[tree] = snapshot = self.wait(box.snapshot())
+        finally:
+            self.wait(box.close())
+        try:
+            yield
+        finally:
+            del self._built[tree]
+            self.wait(snapshot.drop())
+
     async def _make(self, tree: Path, readable: Sequence[Path]) -> OverlaySandbox:
+        if tree in self._built:
+            return await self._built[tree].create()
         seen = {path: path for path in python_folders(readable)}
         env = {**FROZEN, "HOME": "/tmp"}
         return await self._boxes.create(self._boxes.host(tree, LIMITS, uid=1000, env=env, read_only=seen))

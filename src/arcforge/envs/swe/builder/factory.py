@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, zip_longest
@@ -19,11 +19,14 @@ from arcforge.core.messages import Value
 from arcforge.core.metrics import JsonLines, Progress
 from arcforge.core.protocols import Completer
 from arcforge.core.runs import RunFolder, atomic_write, read_jsonl
+from arcforge.envs.swe.builder.archives import Release
 from arcforge.envs.swe.builder.broken import Broken, GoldRuns, broken_by_bug, broken_part, measure_together
 from arcforge.envs.swe.builder.bugs import Chosen, choose
 from arcforge.envs.swe.builder.checkouts import Checkouts, best_checkouts
 from arcforge.envs.swe.builder.clone import Clone, Commit
-from arcforge.envs.swe.builder.interpreter import Interpreter, install
+from arcforge.envs.swe.builder.interpreter import install
+from arcforge.envs.swe.builder.languages.registry import INSTALLERS
+from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.manifest import TaskRow, environment_row, shard_name, write_shard
 from arcforge.envs.swe.builder.mining import (
     Part,
@@ -35,16 +38,17 @@ from arcforge.envs.swe.builder.mining import (
     part_name,
     sift,
 )
-from arcforge.envs.swe.builder.patches import is_test_file, side
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import Release
+from arcforge.envs.swe.builder.setup import Setup
 from arcforge.envs.swe.builder.setup_agent import set_up
 from arcforge.envs.swe.builder.suite import Entered, Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes
 
 TOGETHER = 24  # bugs that share checkouts
-# Outcomes of a file's part after which its functions are worth a try: some test speaks of the file.
-NOTICED = frozenset({VALID, "too_destructive", "no_pass_to_pass", "too_many_lines"})
+# Outcomes of a file's part after which its functions are worth a try: some test may speak of the file.
+NOTICED = frozenset(
+    {VALID, "too_destructive", "no_pass_to_pass", "too_many_lines", "does_not_build", "suite_did_not_run"}
+)
 Cases = Mapping[str, Callable[[], Broken]]
 """By candidate."""
 TRIED = 5  # test files that tell whether an interpreter will do
@@ -81,15 +85,17 @@ class Work:
 
 def build_repository(
     path: Path, repository: str, folder: Path, settings: BuildSettings,
-    interpreter: Interpreter | None = None, checkouts: Checkouts | None = None, python: Path | None = None,
-    releases: Sequence[Release] = (), completer: Callable[[], Completer] | None = None,
+    setup: Setup | None = None, checkouts: Checkouts | None = None, python: Path | None = None,
+    releases: Sequence[Release] = (), completer: Callable[[], Completer] | None = None, language: str = "python",
+    variables: Sequence[str] = (),
 ) -> Yield:  # fmt: skip
     """Mine the clone at `path`, called `repository` (owner/name), into `folder`; call again to go on where it ended.
 
     Leaves `results.jsonl` (a row per candidate, with every test name) and the shard of the valid ones in `folder/manifest`.
-    releases: what the clone is made of, if it is (builder.releases). Without `interpreter` one is installed beside the results
-    with `python`, as a model says where rules do not find out how (completer: a new one for each question); that this fails is
-    counted too. UserError for a bad clone or name.
+    releases: what the clone is made of, if it is (builder.releases). Without `setup` what `language` needs is installed beside the
+    results; for Python with `python`, as a model says where rules do not find out how (completer: a new one for each question);
+    that this fails is counted too. variables: NAME=VALUE that a suite asks for, where the language is another. Bugs are injected into
+    Python alone. UserError for a bad clone or name.
     """
     started = time.monotonic()
     clone, shard = Clone(path), shard_name(repository)
@@ -100,19 +106,23 @@ def build_repository(
         if checkouts is None:
             checkouts = best_checkouts()
             opened.callback(checkouts.close)
-        interpreter = interpreter or _installed(clone, head, place.path / "venv", python, ledger, checkouts, completer)
+        if setup is None:
+            wanted = _Wanted(clone, head, place.path / "venv", language, python, tuple(variables))
+            setup = _installed(wanted, ledger, checkouts, completer)
+        layout = layout_of(setup.language if setup else language)
         installed = time.monotonic()
         commits = clone.commits(settings.commits, head)
-        taken, sifted = sift(commits)
-        if interpreter:
-            source = _Source(Suite(clone, interpreter, checkouts, settings.seconds), repository, opened)
+        taken, sifted = sift(commits, layout)
+        if setup:
+            source = _Source(Suite(clone, setup, checkouts, settings.seconds), repository, opened)
             mined = [source.commit(commit) for commit in taken]
-            mined += filter(None, map(source.parts, commits))
-            injected = source.bugs(head, settings, place.path / "entered.json", ledger)
+            mined += [work for commit in commits for work in source.parts(commit)]
+            python_only = setup.language == "python"
+            injected = source.bugs(head, settings, place.path / "entered.json", ledger) if python_only else []
             # By turns, so that a budget that ends early has some of each.
             work = [one for pair in zip_longest(mined, injected) for one in pair if one]
             outcomes = _measure_all(repository, work, ledger, settings)
-            described = environment_row(repository, interpreter.commit or head, interpreter, releases)
+            described = environment_row(repository, setup.commit or head, setup, releases)
             write_shard(folder / "manifest", described, valid_rows(ledger.rows()))
         rows = ledger.rows()
     return Yield(
@@ -155,32 +165,48 @@ def valid_rows(rows: Sequence[dict[str, Any]]) -> list[TaskRow]:
     return [TaskRow.model_validate(row["task"]) for row in rows if row["outcome"] == VALID]
 
 
-def _installed(
-    clone: Clone, head: str, folder: Path, python: Path | None, ledger: Ledger, checkouts: Checkouts,
-    completer: Callable[[], Completer] | None,
-) -> Interpreter | None:  # fmt: skip
-    """None when pip does not manage; the ledger then says why."""
+@dataclass(frozen=True)
+class _Wanted:
+    """What to install for."""
 
-    def trial(interpreter: Interpreter) -> str:
-        suite = Suite(clone, interpreter, checkouts)
-        tests = _test_files(clone, head)[:TRIED]
+    clone: Clone
+    head: str
+    folder: Path
+    language: str
+    python: Path | None
+    variables: tuple[str, ...]
+
+
+def _installed(
+    wanted: _Wanted, ledger: Ledger, checkouts: Checkouts, completer: Callable[[], Completer] | None
+) -> Setup | None:
+    """None when that does not manage; the ledger then says why."""
+
+    def trial(setup: Setup) -> str:
+        suite = Suite(wanted.clone, setup, checkouts)
+        tests = _test_files(wanted.clone, wanted.head)[:TRIED]
         try:
-            with suite.tree(head) as tree:
+            with suite.tree(wanted.head) as tree:
                 return "" if suite.run(tree, (), tests).passed else f"no test of {', '.join(tests)} passes"
         except Rejected as error:
             return str(error)
 
     try:
-        if completer is None or (folder / "interpreter.json").exists():
-            return install(clone, head, folder, python)
-        return set_up(clone, head, folder, python, trial, completer)
+        if wanted.language != "python":
+            setup = INSTALLERS[wanted.language](wanted.clone, wanted.head, wanted.folder, None)
+            return replace(setup, variables=wanted.variables)
+        if completer is None or (wanted.folder / "interpreter.json").exists():
+            return install(wanted.clone, wanted.head, wanted.folder, wanted.python)
+        return set_up(wanted.clone, wanted.head, wanted.folder, wanted.python, trial, completer)
     except Rejected as error:
-        ledger.write_failure("install", head, error)
+        ledger.write_failure("install", wanted.head, error)
         return None
 
 
 def _test_files(clone: Clone, commit: str) -> list[str]:
-    return [path for path in clone.paths(commit) if side(path) == "test" and is_test_file(path)]
+    """Of a project in Python."""
+    layout = layout_of("python")
+    return [path for path in clone.paths(commit) if layout.side(path) == "test" and layout.is_test_file(path)]
 
 
 @dataclass(frozen=True)
@@ -203,20 +229,30 @@ class _Source:
 
         return Work(1, measured)
 
-    def parts(self, commit: Commit) -> Work | None:
-        """Files first; functions of those that a test speaks of. None for a commit without."""
-        files = file_parts(commit)
+    def parts(self, commit: Commit) -> list[Work]:
+        """Files first; functions of those that a test speaks of. In Python all of a commit together, else file by file."""
+        language = self.suite.setup.language
+        files = file_parts(commit, layout_of(language))
+        golds = GoldRuns(self.suite, commit.sha)
+        self.opened.callback(golds.close)  # should a budget leave some of it out
+        shares = [files] if language == "python" else [[part] for part in files]
+        left = list(shares)
 
-        def measured(known: Mapping[str, Row]) -> list[Row]:
-            golds = GoldRuns(self.suite, commit.sha)
-            with closing(golds):
-                rows = self._together(known, self._part_cases(commit, files, golds), golds)
+        def measured(share: Sequence[Part], known: Mapping[str, Row]) -> list[Row]:
+            try:
+                rows = self._together(known, self._part_cases(commit, share, golds), golds)
                 outcomes = {**known, **{row["candidate"]: row for row in rows}}
-                noticed = [part for part in files if outcomes[_part(commit, part)]["outcome"] in NOTICED]
-                functions = [one for part in noticed for one in function_parts(self.suite.clone, commit, part.path)]
+                noticed = [part for part in share if outcomes[_part(commit, part)]["outcome"] in NOTICED]
+                functions = [
+                    one for part in noticed for one in function_parts(self.suite.clone, commit, part.path, language)
+                ]
                 return rows + self._together(known, self._part_cases(commit, functions, golds), golds)
+            finally:
+                left.pop()
+                if not left:
+                    golds.close()
 
-        return Work(len(files), measured) if files else None
+        return [Work(len(share), partial(measured, share)) for share in shares if share]
 
     def _part_cases(self, commit: Commit, parts: Sequence[Part], golds: GoldRuns) -> Cases:
         clone, repository = self.suite.clone, self.repository
@@ -312,6 +348,6 @@ def _row(name: str, outcome: Task | Rejected, seconds: float) -> Row:
     if isinstance(outcome, Rejected):
         row |= {"outcome": outcome.reason, "detail": str(outcome)}
     else:
-        row |= {"outcome": VALID, "task": outcome.row.model_dump(exclude_none=True)}
+        row |= {"outcome": VALID, "task": outcome.row.model_dump(exclude_defaults=True)}
         row |= {"pass_to_pass": outcome.measured.pass_to_pass, "flaky": outcome.measured.flaky}
     return row | {"seconds": round(seconds, 3)}

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arcforge.core.errors import UserError
+from arcforge.core.protocols import ExecResult
 from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.builder.clone import Clone
-from arcforge.envs.swe.builder.detection import Needs, detect
+from arcforge.envs.swe.builder.detection import Needs, detect, import_roots
+from arcforge.envs.swe.builder.measurement import SuiteRun
+from arcforge.envs.swe.builder.pytest_run import OPTIONS, PYTEST, read_run
 from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.setup import Command
 
 INSTALL_SECONDS = 900
 _ABOUT = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.prefix]))"
@@ -27,7 +31,7 @@ _ABOUT = "import json, platform, sys; print(json.dumps([platform.python_version(
 class Interpreter:
     """python: the program. version: its full version. requirements: what is installed, `name==version`, sorted, without
     pip and the project itself. options: pytest options to keep. generated: files (path, text) that a build writes into the tree.
-    commit: the one it was installed for ("" when it was there already).
+    commit: the one it was installed for ("" when it was there already). Implements builder.setup.Setup.
     """
 
     python: Path
@@ -36,6 +40,14 @@ class Interpreter:
     options: tuple[str, ...] = ()
     generated: tuple[tuple[str, str], ...] = ()
     commit: str = ""
+
+    @property
+    def language(self) -> str:
+        return "python"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return ()
 
     @property
     def folders(self) -> tuple[Path, Path]:
@@ -49,6 +61,25 @@ class Interpreter:
             for path, text in self.generated
             if (tree / path).parent.is_dir() and not (tree / path).exists()
         ]
+
+    def build(self) -> Command | None:
+        return None
+
+    def command(self, root: str, tree: Path, tests: Sequence[str]) -> Command:
+        return [str(self.python), *PYTEST, *self.options, *tests], self._seen(root, tree)
+
+    def batch_command(self, root: str, tree: Path, driver: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
+        """(argv, environment, pytest's options) for a driver, in the tree, that runs pytest many times as `command` does once."""
+        return [str(self.python), driver], self._seen(root, tree), (*OPTIONS, *self.options)
+
+    def read(self, result: ExecResult, tests: Sequence[str]) -> SuiteRun:
+        return read_run(result)
+
+    def _seen(self, root: str, tree: Path) -> dict[str, str]:
+        return {
+            "PATH": f"{self.python.parent}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": ":".join(f"{root}/{part}" for part in import_roots(tree)),
+        }
 
 
 def existing(python: Path | None = None, project: str = "") -> Interpreter:

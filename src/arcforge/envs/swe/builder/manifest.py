@@ -17,23 +17,28 @@ from pydantic import ValidationError
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Value
 from arcforge.core.runs import atomic_write
+from arcforge.envs.swe.builder.archives import Release
 from arcforge.envs.swe.builder.bugs import Bug
-from arcforge.envs.swe.builder.interpreter import Interpreter
-from arcforge.envs.swe.builder.releases import Release
+from arcforge.envs.swe.builder.setup import Setup
 from arcforge.envs.swe.builder.statements import TaskType
 
 LARGE = 256 << 10  # bytes of a shard before it is compressed
 
 
 class EnvironmentRow(Value):
-    """What a repository's tests run in. commit: the one whose dependencies were resolved. python: full version. releases: what the
-    repository is made of, oldest first, where it is no clone but a project's releases."""
+    """What a repository's tests run in. commit: the one whose dependencies were resolved. python: full version, of Python's.
+    requirements: exact versions, of pip (name==version), of npm (node_modules/PATH NAME@VERSION HASH) or of Debian
+    (debian:NAME=VERSION). options: pytest's, or what was found out about the suite. variables: NAME=VALUE that the
+    suite asks for. releases: what the repository is made of, oldest
+    first, where it is no clone but a project's releases."""
 
     repository: str
     commit: str
-    python: str
+    language: str = "python"
+    python: str = ""
     requirements: tuple[str, ...]
     options: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
     releases: tuple[Release, ...] = ()
 
 
@@ -50,6 +55,7 @@ class TaskRow(Value):
     source: Literal["commit", "part", "bug"]
     type: TaskType
     repository: str
+    language: str = "python"
     base: str
     commit: str
     time: int
@@ -73,19 +79,17 @@ def shard_name(repository: str) -> str:
     return "+".join(parts)
 
 
-def environment_row(
-    repository: str, commit: str, interpreter: Interpreter, releases: Iterable[Release] = ()
-) -> EnvironmentRow:
+def environment_row(repository: str, commit: str, setup: Setup, releases: Iterable[Release] = ()) -> EnvironmentRow:
     return EnvironmentRow(
-        repository=repository, commit=commit, python=interpreter.version,
-        requirements=interpreter.requirements, options=interpreter.options, releases=tuple(releases),
+        repository=repository, commit=commit, language=setup.language, python=setup.version,
+        requirements=setup.requirements, options=setup.options, variables=setup.variables, releases=tuple(releases),
     )  # fmt: skip
 
 
 def write_shard(folder: Path, environment: EnvironmentRow, rows: Iterable[TaskRow]) -> Path:
     """Write a repository's shard; the older one is replaced. Returns the file of the tasks."""
     name = shard_name(environment.repository)
-    lines = sorted(row.model_dump_json(exclude_none=True) for row in rows)
+    lines = sorted(row.model_dump_json(exclude_defaults=True) for row in rows)
     data = "".join(f"{line}\n" for line in lines).encode()
     plain, packed = folder / f"{name}.jsonl", folder / f"{name}.jsonl.zst"
     atomic_write(folder / f"{name}.environment.json", json.dumps(environment.model_dump(), indent=1) + "\n")

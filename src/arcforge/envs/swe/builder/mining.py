@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
+from arcforge.envs.swe.builder.functions import older_functions
+from arcforge.envs.swe.builder.layout import LAYOUTS, Layout, layout_of, module
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import Measured, measure, test_lists
 from arcforge.envs.swe.builder.patches import changed_lines, sha256, take_apart, tests_of, touched
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.source_text import older_functions
 from arcforge.envs.swe.builder.statements import from_message, task_type
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.sandbox.unified import diff
@@ -36,21 +37,21 @@ class Task:
     measured: Measured
 
 
-def sift(commits: Sequence[Commit]) -> tuple[list[Commit], Counter[str]]:
+def sift(commits: Sequence[Commit], layout: Layout) -> tuple[list[Commit], Counter[str]]:
     """Commits worth measuring, in order, and how many of the others fell to which rule."""
     taken, reasons = [], Counter[str]()
     for commit in commits:
-        if reason := _unfit(commit):
+        if reason := _unfit(commit, layout):
             reasons[reason] += 1
         else:
             taken.append(commit)
     return taken, reasons
 
 
-def _unfit(commit: Commit) -> str:
+def _unfit(commit: Commit, layout: Layout) -> str:
     """Why a commit is no candidate, from its message and the paths it changes; empty if it is one."""
-    paths, tests = touched(commit), tests_of(commit)
-    if not any(path.endswith(".py") for path in paths["source"]):
+    paths, tests = touched(commit, layout), tests_of(commit, layout)
+    if not any(layout.is_source(path) for path in paths["source"]):
         return "no_source"
     if not tests:
         return "no_tests"
@@ -66,27 +67,23 @@ class Part(Value):
     function: str | None = None
 
 
-def file_parts(commit: Commit) -> list[Part]:
+def file_parts(commit: Commit, layout: Layout) -> list[Part]:
     """Parts of a commit that is no candidate as a whole (a release, say), each of which may be one by itself: source files that it
     changes, with tests changed beside them; those first whose tests bear their names."""
-    if _unfit(commit) not in ("too_many_files", "message"):
+    if _unfit(commit, layout) not in ("too_many_files", "message"):
         return []
-    tests = " ".join(PurePosixPath(path).stem for path in tests_of(commit))
-    modified = {change.path for change in commit.changes if change.status == "M" and change.path.endswith(".py")}
-    paths = sorted(modified & set(touched(commit)["source"]), key=lambda path: (_module(path) not in tests, path))
+    tests = " ".join(PurePosixPath(path).stem for path in tests_of(commit, layout))
+    modified = {change.path for change in commit.changes if change.status == "M" and layout.is_source(change.path)}
+    paths = sorted(
+        modified & set(touched(commit, layout)["source"]), key=lambda path: (module(path) not in tests, path)
+    )
     return [Part(path=path) for path in paths[:MOST_PARTS]]
 
 
-def function_parts(clone: Clone, commit: Commit, path: str) -> list[Part]:
+def function_parts(clone: Clone, commit: Commit, path: str, language: str) -> list[Part]:
     """Functions of a source file, where a commit changes several."""
-    found = older_functions(*(clone.text(sha, path) for sha in (commit.parent, commit.sha)))
+    found = older_functions(language, *(clone.text(sha, path) for sha in (commit.parent, commit.sha)))
     return [Part(path=path, function=name) for name in list(found)[:MOST_FUNCTIONS]] if len(found) > 1 else []
-
-
-def _module(path: str) -> str:
-    """The name that tests know a source file by."""
-    place = PurePosixPath(path)
-    return place.parent.name if place.stem == "__init__" else place.stem.strip("_")
 
 
 def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
@@ -94,7 +91,8 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
 
     Rejected otherwise. Each state runs twice, each time in a fresh checkout.
     """
-    pair = take_apart(suite.clone, commit)
+    language = suite.setup.language
+    pair = take_apart(suite.clone, commit, LAYOUTS[language])
     lines = changed_lines(pair.gold)
     if lines > MOST_LINES:
         raise Rejected("too_many_lines", f"{lines}")
@@ -105,34 +103,36 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
         )
     row = TaskRow(
         task_id=f"{repository}/commit/{commit.sha[:12]}", source="commit", type=task_type(commit.message),
-        repository=repository, base=commit.parent, commit=commit.sha, time=commit.time, tests=pair.tests,
+        repository=repository, language=language, base=commit.parent, commit=commit.sha, time=commit.time, tests=pair.tests,
         gold_sha256=sha256(pair.gold), before_sha256=sha256(pair.test), changed_lines=lines, **test_lists(measured),
     )  # fmt: skip
     return Task(row, measured)
 
 
-def part_patches(clone: Clone, commit: Commit, part: Part) -> tuple[bytes, bytes]:
+def part_patches(clone: Clone, commit: Commit, part: Part, language: str) -> tuple[bytes, bytes]:
     """(the patch that takes a part of a commit back, the patch that makes it). Rejected when there is no such function."""
     if part.function is None:
         return clone.patch(commit.sha, commit.parent, [part.path]), clone.patch(commit.parent, commit.sha, [part.path])
     old, new = (clone.text(sha, part.path) for sha in (commit.parent, commit.sha))
-    without = older_functions(old, new).get(part.function)
+    without = older_functions(language, old, new).get(part.function)
     if without is None:
         raise Rejected("no_such_function", f"{part.path}: {part.function} is not changed")
     right, broken = {part.path: new}, {part.path: without}
     return diff(right, broken).encode(), diff(broken, right).encode()
 
 
-def part_tests(tree: Path, commit: Commit, path: str) -> tuple[str, ...]:
-    """The changed test files that speak most of a source file, by name and by text."""
-    name = _module(path)
+def part_tests(tree: Path, commit: Commit, path: str, layout: Layout) -> tuple[str, ...]:
+    """The changed test files that speak most of a source file, by name and by text; none where only all can be run."""
+    if layout.whole:
+        return ()
+    name = module(path)
     word = re.compile(rf"\b_*{re.escape(name)}\b")
 
     def rank(test: str) -> tuple[bool, int, str]:
         text = (tree / test).read_text("utf-8", errors="replace")
         return name not in PurePosixPath(test).stem, -len(word.findall(text)), test
 
-    return tuple(sorted(sorted(tests_of(commit), key=rank)[:PART_TEST_FILES]))
+    return tuple(sorted(sorted(tests_of(commit, layout), key=rank)[:PART_TEST_FILES]))
 
 
 def part_name(commit: str, part: Part) -> str:
@@ -149,9 +149,10 @@ def patches(clone: Clone, row: TaskRow) -> tuple[bytes, bytes]:
     if row.bug is not None:
         before, gold = bug_patches(clone, row.base, row.bug)
     elif row.part is not None:
-        before, gold = part_patches(clone, find_commit(clone, row.commit), Part(path=row.part, function=row.function))
+        part = Part(path=row.part, function=row.function)
+        before, gold = part_patches(clone, find_commit(clone, row.commit), part, row.language)
     else:
-        pair = take_apart(clone, find_commit(clone, row.commit))
+        pair = take_apart(clone, find_commit(clone, row.commit), layout_of(row.language))
         before, gold = pair.test, pair.gold
     if (sha256(before), sha256(gold)) != (row.before_sha256, row.gold_sha256):
         raise Rejected("patch_changed", f"{row.task_id}: the patches are not those of the manifest")

@@ -1,4 +1,4 @@
-"""Which changed paths are source, tests or neither, and the two patches of a commit."""
+"""What a commit changes, by side, and its two patches."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
 
 from arcforge.envs.swe.builder.clone import Clone, Commit
+from arcforge.envs.swe.builder.layout import Layout, Side
 
-Side = Literal["source", "test", "other"]
-
-TEST_FOLDERS = frozenset({"test", "tests"})
-OTHER_FOLDERS = frozenset(
-    {"doc", "docs", "example", "examples", "benchmark", "benchmarks", "bench", "news", "changelog.d", "changelog"}
-)
-OTHER_SUFFIXES = frozenset({".md", ".rst", ".txt", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".lock", ".in"})
-OTHER_NAMES = frozenset({"setup.py", "noxfile.py", "conf.py", "LICENSE", "Makefile", "CHANGES", "CHANGELOG", "AUTHORS"})
 _NOTES = re.compile(r"(changes|changelog|history|news|release[-_]?notes)(\.(md|rst|txt))?", re.I)
 MOST_NOTES = 60  # lines
-_TEST_FILE = re.compile(r"test_[^/]*\.py|[^/]*_test\.py|tests?\.py")
 
 
 @dataclass(frozen=True)
@@ -33,46 +24,27 @@ class Pair:
     source_paths: tuple[str, ...]
 
 
-def side(path: str) -> Side:
-    """Where a path belongs. Documentation, packaging and continuous integration are neither source nor tests."""
-    place = PurePosixPath(path)
-    folders = [part.lower() for part in place.parts[:-1]]
-    in_tests = TEST_FOLDERS & set(folders) or folders[:1] == ["testing"]
-    if in_tests or is_test_file(path) or place.name == "conftest.py":
-        return "test"
-    if any(part.startswith(".") for part in place.parts) or OTHER_FOLDERS & set(folders):
-        return "other"
-    top = len(place.parts) == 1
-    if place.name in OTHER_NAMES or (top and place.suffix != ".py") or place.suffix in OTHER_SUFFIXES:
-        return "other"
-    return "source"
-
-
-def is_test_file(path: str) -> bool:
-    """Whether pytest would collect it by the usual names."""
-    return _TEST_FILE.fullmatch(PurePosixPath(path).name) is not None
-
-
-def touched(commit: Commit) -> dict[Side, list[str]]:
+def touched(commit: Commit, layout: Layout) -> dict[Side, list[str]]:
     """Changed paths by side."""
     found: dict[Side, list[str]] = {"source": [], "test": [], "other": []}
     for change in commit.changes:
-        found[side(change.path)].append(change.path)
+        found[layout.side(change.path)].append(change.path)
     return found
 
 
-def tests_of(commit: Commit) -> list[str]:
+def tests_of(commit: Commit, layout: Layout) -> list[str]:
     """Test files that a commit adds or changes."""
-    return [c.path for c in commit.changes if c.status != "D" and side(c.path) == "test" and is_test_file(c.path)]
+    present = [change.path for change in commit.changes if change.status != "D"]
+    return [path for path in present if layout.side(path) == "test" and layout.is_test_file(path)]
 
 
-def take_apart(clone: Clone, commit: Commit) -> Pair:
+def take_apart(clone: Clone, commit: Commit, layout: Layout) -> Pair:
     """The commit's source patch and test patch, and the test files to run (those that still exist after it)."""
-    paths = touched(commit)
+    paths = touched(commit, layout)
     return Pair(
         gold=clone.patch(commit.parent, commit.sha, paths["source"]),
         test=clone.patch(commit.parent, commit.sha, paths["test"]),
-        tests=tuple(sorted(tests_of(commit))),
+        tests=tuple(sorted(tests_of(commit, layout))),
         source_paths=tuple(sorted(paths["source"])),
     )
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arcforge.core.errors import UserError
 from arcforge.core.messages import Value
 from arcforge.core.metrics import Progress
 from arcforge.envs.swe.builder.clone import Clone, apply, commit_everything
-from arcforge.envs.swe.builder.interpreter import Interpreter, install
+from arcforge.envs.swe.builder.interpreter import install
+from arcforge.envs.swe.builder.languages.registry import INSTALLERS
+from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow
 from arcforge.envs.swe.builder.measurement import Measured, measure, names_sha256
 from arcforge.envs.swe.builder.mining import find_commit, patches
 from arcforge.envs.swe.builder.patches import release_notes, touched
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import INDEX, assemble, project_of
+from arcforge.envs.swe.builder.releases import assemble, source_of
+from arcforge.envs.swe.builder.setup import Setup
 from arcforge.envs.swe.builder.statements import broken_statement, commit_statement, required_names
 from arcforge.envs.swe.builder.suite import Suite
 
@@ -38,17 +41,25 @@ class Built:
     gold: bytes
 
 
-def clone_of(environment: EnvironmentRow, folder: Path, repo: Path | None = None, index: str = INDEX) -> Clone:
-    """A shard's repository: the clone at `repo`, or its releases from a package index, assembled in `folder`. UserError for neither."""
+def clone_of(environment: EnvironmentRow, folder: Path, repo: Path | None = None, index: str = "") -> Clone:
+    """A shard's repository: the clone at `repo`, or its releases, from `index` or their public address, assembled in `folder`.
+
+    UserError for neither."""
     if repo is not None:
         return Clone(repo)
-    return Clone(assemble(project_of(environment.repository), environment.releases, folder, index))
+    return Clone(assemble(*source_of(environment.repository, index), environment.releases, folder))
 
 
 def restore(
     row: EnvironmentRow, clone: Clone, folder: Path, python: Path | None = None, pip: Sequence[str] = ()
-) -> Interpreter:
-    """The interpreter of a shard, with its exact versions, in `folder`. UserError for another Python than x.y of the row."""
+) -> Setup:
+    """What a shard's tests run in, with its exact versions, in `folder`. python and pip: the program and more options, of Python's.
+
+    UserError for another Python than x.y of the row, and for a toolchain that this machine lacks.
+    """
+    if row.language != "python":
+        setup = INSTALLERS[row.language](clone, row.commit, folder, row.requirements)
+        return replace(setup, variables=row.variables)
     interpreter = install(clone, row.commit, folder, python, row.requirements, pip)
     wanted = row.python.rsplit(".", 1)[0]
     if interpreter.version.rsplit(".", 1)[0] != wanted:
@@ -79,7 +90,9 @@ def build(row: TaskRow, clone: Clone, directory: Path) -> Built:
 def _statement(clone: Clone, row: TaskRow, before: bytes, gold: bytes) -> str:
     commit = find_commit(clone, row.commit)
     present = set(clone.paths(row.base))
-    source = "\n".join(clone.text(row.base, path) for path in touched(commit)["source"] if path in present)
+    source = "\n".join(
+        clone.text(row.base, path) for path in touched(commit, layout_of(row.language))["source"] if path in present
+    )
     return commit_statement(commit.message, required_names(before, gold, source))
 
 

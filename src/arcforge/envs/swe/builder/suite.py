@@ -9,26 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from arcforge.core.errors import VerifierError
 from arcforge.core.protocols import ExecResult
 from arcforge.envs.swe.builder.checkouts import Checkout, Checkouts
 from arcforge.envs.swe.builder.clone import Clone
-from arcforge.envs.swe.builder.detection import import_roots
-from arcforge.envs.swe.builder.interpreter import Interpreter
 from arcforge.envs.swe.builder.measurement import SuiteRun
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.logs.parse import parse
-from arcforge.envs.swe.logs.reading import SuiteDidNotRun
+from arcforge.envs.swe.builder.setup import Setup
 
-# The project's own options are dropped (they start other plugins, change the report or stop early), but for those that
-# detection keeps. A file that cannot be collected must not stop the others.
-OPTIONS = (
-    "-v", "-rA", "--tb=no", "--color=no", "--continue-on-collection-errors", "-p", "no:cacheprovider",
-    "-p", "no:randomly", "-p", "no:sugar", "-o", "addopts=", "-o", "log_cli=false",
-)  # fmt: skip
-PYTEST = ("-m", "pytest", *OPTIONS)
 PROBE, PLUGIN = "arcforge_function_probe", ".arcforge-probe"
-_ALL_PASSED, _SOME_FAILED = 0, 1  # pytest's exit codes
+BUILD_SECONDS = 600.0
 Entered = dict[str, list[tuple[str, int]]]
 """Test -> functions it enters, as (path, first line)."""
 
@@ -38,31 +27,41 @@ class Suite:
     """A repository's tests: where they come from, what they run in and for how long at most (seconds per run)."""
 
     clone: Clone
-    interpreter: Interpreter
+    setup: Setup
     checkouts: Checkouts
     seconds: float = 120.0
 
     @contextmanager
     def tree(self, commit: str) -> Iterator[Path]:
-        """A folder with the commit's files, for any number of runs; gone afterwards."""
+        """A folder with the commit's files, for any number of runs; gone afterwards. What is built of it is built once, where checkouts
+        can keep that. Rejected("does_not_build")."""
         with tempfile.TemporaryDirectory(prefix="arcforge-tree-", ignore_cleanup_errors=True) as scratch:
             root = Path(scratch) / "tree"
             root.mkdir()
             self.clone.export(commit, root)
-            yield root
+            build = self.setup.build()
+            if build is None:
+                yield root
+                return
+            with self.checkouts.built(root, self.setup.folders, *build, BUILD_SECONDS):
+                yield root
 
     def run(self, tree: Path, patches: Sequence[bytes], tests: Sequence[str]) -> SuiteRun:
         """Run test files on a copy of `tree` with `patches` applied in order. Rejected when it did not run as it should."""
         with self.open(tree) as checkout:
             for patch in patches:
                 checkout.apply(patch)
-            return self._read(self._execute(checkout, tree, tests))
+            return self._read(checkout.run(*self.setup.command(checkout.root, tree, tests), self.seconds), tests)
 
     def entered(self, tree: Path, tests: Sequence[str]) -> tuple[SuiteRun, Entered]:
-        """One run that also tells which functions every test enters."""
+        """One run that also tells which functions every test enters, of a suite in Python."""
         with self.open(tree) as checkout:
             checkout.write(f"{PLUGIN}/{PROBE}.py", Path(__file__).with_name("function_probe.py").read_text("utf-8"))
-            run = self._read(self._execute(checkout, tree, tests, probed=True))
+            plugin = f"{checkout.root}/{PLUGIN}"
+            command, environment = self.setup.command(checkout.root, tree, tests)
+            environment["PYTHONPATH"] += f":{plugin}"
+            environment["ARCFORGE_PROBE"] = f"{plugin}/entered.json"
+            run = self._read(checkout.run([*command, "-p", PROBE], environment, self.seconds), tests)
             try:
                 found = json.loads(checkout.read(f"{PLUGIN}/entered.json"))
             except (OSError, ValueError):
@@ -73,8 +72,8 @@ class Suite:
     @contextmanager
     def open(self, tree: Path) -> Iterator[Checkout]:
         """A checkout of `tree` with the files that the project's build writes; gone afterwards."""
-        with self.checkouts.open(tree, self.interpreter.folders) as checkout:
-            for path, text in self.interpreter.absent(tree):
+        with self.checkouts.open(tree, self.setup.folders) as checkout:
+            for path, text in self.setup.absent(tree):
                 checkout.write(path, text)
             yield checkout
 
@@ -82,53 +81,7 @@ class Suite:
         """The same with another limit for one run."""
         return replace(self, seconds=seconds)
 
-    def _execute(self, checkout: Checkout, tree: Path, tests: Sequence[str], probed: bool = False) -> ExecResult:
-        command, environment = test_command(self.interpreter, checkout.root, tree, tests)
-        if probed:
-            plugin = f"{checkout.root}/{PLUGIN}"
-            command += ["-p", PROBE]
-            environment["PYTHONPATH"] += f":{plugin}"
-            environment["ARCFORGE_PROBE"] = f"{plugin}/entered.json"
-        return checkout.run(command, environment, self.seconds)
-
-    def _read(self, result: ExecResult) -> SuiteRun:
+    def _read(self, result: ExecResult, tests: Sequence[str]) -> SuiteRun:
         if result.timed_out:
             raise Rejected("timeout", f"{self.seconds:.0f} s")
-        return read_run(result)
-
-
-def test_command(
-    interpreter: Interpreter, root: str, tree: Path, tests: Sequence[str]
-) -> tuple[list[str], dict[str, str]]:
-    """(argv, environment) of a run of test files where `tree`, or a copy of it, is seen at `root`."""
-    return [str(interpreter.python), *PYTEST, *interpreter.options, *tests], _seen(interpreter, root, tree)
-
-
-def batch_command(
-    interpreter: Interpreter, root: str, tree: Path, driver: str
-) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
-    """(argv, environment, pytest's options) for a driver, in the tree, that runs pytest many times as test_command does once."""
-    return [str(interpreter.python), driver], _seen(interpreter, root, tree), (*OPTIONS, *interpreter.options)
-
-
-def _seen(interpreter: Interpreter, root: str, tree: Path) -> dict[str, str]:
-    return {
-        "PATH": f"{interpreter.python.parent}:/usr/local/bin:/usr/bin:/bin",
-        "PYTHONPATH": ":".join(f"{root}/{part}" for part in import_roots(tree)),
-    }
-
-
-def read_run(result: ExecResult) -> SuiteRun:
-    """Rejected when the suite did not run to its end, or its log contradicts itself."""
-    if result.truncated:
-        raise Rejected("output", "more output than is kept")
-    said = (result.stderr or result.stdout).strip()[-300:]
-    if result.exit_code not in (_ALL_PASSED, _SOME_FAILED):
-        raise Rejected("suite_did_not_run", f"exit code {result.exit_code}: {said}")
-    try:
-        outcomes = parse("pytest", result.stdout, result.exit_code)
-    except SuiteDidNotRun as error:
-        raise Rejected("suite_did_not_run", f"{error}: {said}") from None
-    except VerifierError as error:
-        raise Rejected("log", str(error)) from None
-    return SuiteRun.of(outcomes)
+        return self.setup.read(result, tests)

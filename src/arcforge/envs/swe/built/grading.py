@@ -13,10 +13,10 @@ from arcforge.core.errors import VerifierError
 from arcforge.core.protocols import ExecResult, FileChange, Verdict
 from arcforge.envs.swe.builder.checkouts import FROZEN, LIMITS
 from arcforge.envs.swe.builder.clone import APPLY
+from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.measurement import SuiteRun, resolved
-from arcforge.envs.swe.builder.patches import side
+from arcforge.envs.swe.builder.pytest_run import read_run
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.suite import read_run, test_command
 from arcforge.envs.swe.built.places import TEST_SECONDS, Place
 from arcforge.sandbox.folder import SKIPPED
 from arcforge.sandbox.host import python_folders
@@ -40,7 +40,7 @@ class Work:
 
 def spec(boxes: OverlaySandboxes, place: Place, tree: Path) -> Spec:
     """A sandbox over a tree of the place, with its Python."""
-    _, environment = test_command(place.interpreter, WORK, place.tree, ())
+    _, environment = place.interpreter.command(WORK, place.tree, ())
     seen = {path: path for path in python_folders(place.interpreter.folders)}
     return boxes.host(
         tree,
@@ -77,7 +77,12 @@ def _decides(path: str) -> bool:
     """Whether a file is of the tests, or decides how they are run."""
     name = PurePosixPath(path).name
     hidden = any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(path).parts)
-    return side(path) == "test" or name in SETTINGS | STARTUP or name.endswith((".pth", ".pyc")) or hidden
+    return (
+        layout_of("python").side(path) == "test"
+        or name in SETTINGS | STARTUP
+        or name.endswith((".pth", ".pyc"))
+        or hidden
+    )
 
 
 def _shadows(change: FileChange, place: Place, installed: frozenset[str]) -> bool:
@@ -141,7 +146,7 @@ async def _tests(boxes: OverlaySandboxes, place: Place, work: Work | None) -> Su
             await _lay(box, work.changes)
         plugin = Path(__file__).with_name("seal.py").read_bytes()
         await box.write_bytes(f"{_SEAL}/{_SEALED}.py", plugin)
-        command, environment = test_command(place.interpreter, WORK, place.tree, place.row.tests)
+        command, environment = place.interpreter.command(WORK, place.tree, place.row.tests)
         environment["PYTHONPATH"] = f"{_SEAL}:{environment['PYTHONPATH']}"
         command[1:1] = ["-P"]  # the working directory is on the path by PYTHONPATH, behind the plugin's
         command += ["-p", _SEALED]

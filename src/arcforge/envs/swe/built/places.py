@@ -21,7 +21,6 @@ from arcforge.envs.swe.builder.measurement import names_sha256
 from arcforge.envs.swe.builder.mining import patches
 from arcforge.envs.swe.builder.rebuild import build, clone_of, restore, validate
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import INDEX
 from arcforge.envs.swe.builder.suite import Suite
 
 TEST_SECONDS = 120.0
@@ -43,11 +42,12 @@ class Place:
 
 class Places:
     """Prepares rows of a manifest's folder. Clones are looked for in its folder `clones` as OWNER+NAME; pypi/NAME needs none.
+    Environments of Python alone: what an agent may plant in the others is not known here.
 
     Everything it makes lies in `cache` (default: ~/.cache/arcforge/swe) and is taken from there the next time.
     """
 
-    def __init__(self, manifest: Path, cache: Path | None = None, index: str = INDEX) -> None:
+    def __init__(self, manifest: Path, cache: Path | None = None, index: str = "") -> None:
         """UserError: no manifest there."""
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         self.manifest, self.index = manifest, index
@@ -64,8 +64,8 @@ class Places:
         self._prepared: dict[str, Place] = {}
 
     def rows(self) -> list[TaskRow]:
-        """Of every shard, in the order of their names."""
-        return [row for _, rows in self._shards for row in rows]
+        """Of every shard of Python, in the order of their names."""
+        return [row for environment, rows in self._shards if environment.language == "python" for row in rows]
 
     def close(self) -> None:
         if self._checkouts:
@@ -90,7 +90,10 @@ class Places:
         name = shard_name(environment.repository)
         repo = self.manifest / "clones" / name
         clone = clone_of(environment, self.cache / name / "releases", repo if repo.exists() else None, self.index)
-        return clone, restore(environment, clone, self.cache / name / "venv")
+        setup = restore(environment, clone, self.cache / name / "venv")
+        if not isinstance(setup, Interpreter):
+            raise UserError(f"environments in {environment.language} are measured, not yet worked on")
+        return clone, setup
 
     def _place(self, row: TaskRow, clone: Clone, interpreter: Interpreter) -> Place:
         folder = self.cache / shard_name(row.repository) / row.task_id.rpartition("/")[2]

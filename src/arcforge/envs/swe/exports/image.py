@@ -10,8 +10,8 @@ from pathlib import Path
 from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.builder.checkouts import FROZEN
 from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow
+from arcforge.envs.swe.builder.pytest_run import PYTEST
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.suite import PYTEST
 from arcforge.envs.swe.exports.prepared import Prepared
 
 HOME = "/testbed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from arcforge.core.protocols import ExecResult
 from arcforge.envs.swe.builder.checkouts import Checkout, Checkouts
 from arcforge.envs.swe.builder.clone import run_git
 from arcforge.envs.swe.builder.detection import detect, import_roots
+from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.manifest import EnvironmentRow, TaskRow
 from arcforge.envs.swe.builder.mining import find_commit, patches
 from arcforge.envs.swe.builder.patches import touched
@@ -46,8 +47,10 @@ class Prepared:
 
 
 def prepare(row: TaskRow, environment: EnvironmentRow, suite: Suite, directory: Path) -> Prepared:
-    """Build the row's environment in an empty directory and measure it. Rejected when it has no FAIL_TO_PASS, which any patch would
-    resolve, or does not measure as published; UserError when the directory is not empty."""
+    """Build the row's environment in an empty directory and measure it. Rejected when it is not in Python, has no FAIL_TO_PASS, which
+    any patch would resolve, or does not measure as published; UserError when the directory is not empty."""
+    if row.language != "python":
+        raise Rejected("language", f"{row.language}: environments are exported of Python alone")
     if not row.fail_to_pass:
         raise Rejected("no_fail_to_pass", "FAIL_TO_PASS is empty: any patch would resolve it")
     recording = _Recording(suite.checkouts)
@@ -62,10 +65,10 @@ def prepare(row: TaskRow, environment: EnvironmentRow, suite: Suite, directory: 
         needs, roots = detect(tree), import_roots(tree)
     present = set(clone.paths(row.base))
     whole = row.source == "commit"
-    hidden = {*row.tests, *(touched(find_commit(clone, row.commit))["test"] if whole else ())}
+    hidden = {*row.tests, *(touched(find_commit(clone, row.commit), layout_of(row.language))["test"] if whole else ())}
     return Prepared(
         built, environment, run_git(["rev-parse", "HEAD"], cwd=directory).decode().strip(), b"" if whole else before,
-        clone.version(row.base), needs.packaged, roots, tuple(suite.interpreter.absent(directory)), measured.pass_to_pass, gold,
+        clone.version(row.base), needs.packaged, roots, tuple(suite.setup.absent(directory)), measured.pass_to_pass, gold,
         _now(built, suite, recording, [test for test in row.tests if test in present]),
         tuple(sorted(hidden & present)), tuple(sorted(hidden - present)),
     )  # fmt: skip
@@ -90,6 +93,11 @@ class _Recording:
     def open(self, tree: Path, readable: Sequence[Path] = ()) -> Iterator[Checkout]:
         with self._checkouts.open(tree, readable) as checkout:
             yield _Recorded(self, checkout)
+
+    def built(
+        self, tree: Path, readable: Sequence[Path], argv: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> AbstractContextManager[None]:
+        return self._checkouts.built(tree, readable, argv, environment, timeout)
 
     def close(self) -> None:
         self._checkouts.close()

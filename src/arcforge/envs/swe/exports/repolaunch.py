@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arcforge.core.errors import UserError
-from arcforge.envs.swe.builder.releases import PREFIX
+from arcforge.envs.swe.builder.releases import SOURCES
 from arcforge.envs.swe.exports.image import (
     HOME,
     SYSTEM,
@@ -37,7 +37,7 @@ def repolaunch_result(prepared: Prepared) -> dict[str, Any]:
     """The contents of a result.json. setup_cmds: of a clone at base_commit. test_status: of the tests that the agent's tree has.
     UserError for a project's releases: RepoLaunch clones a repository."""
     row, environment = prepared.built.row, prepared.environment
-    if row.repository.startswith(PREFIX):
+    if row.repository.split("/")[0] in SOURCES:
         raise UserError(f"{row.repository}: made of releases; RepoLaunch wants a repository that can be cloned")
     broken = ["\n".join(applied(prepared.broken))] if prepared.broken else []
     commands = [*broken, *install_commands(prepared, shlex.join(environment.requirements))]

@@ -1,4 +1,4 @@
-"""ctest and googletest, for C and C++."""
+"""ctest, googletest and automake's make check, for C and C++."""
 
 from __future__ import annotations
 
@@ -67,4 +67,24 @@ def googletest(lines: list[str]) -> Reading:
             reading.told[_GOOGLETEST[found[1]]] += int(found[2])
     if open_runs or running:
         raise VerifierError(f"googletest: a program ended before its summary, in {running or 'no test'}")
+    return reading
+
+
+_CHECK = re.compile(r"^(PASS|FAIL|XFAIL|XPASS|SKIP|ERROR): (\S.*?)(?: \(exit status: \d+\))?$")
+_CHECK_COUNT = re.compile(r"^# (TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): +(\d+)$")
+_AUTOMAKE: dict[str, Outcome] = {
+    "PASS": "passed", "XFAIL": "passed", "FAIL": "failed", "XPASS": "failed", "SKIP": "skipped", "ERROR": "error",
+}  # fmt: skip
+
+
+def automake(lines: list[str]) -> Reading:
+    """`PASS: name` of the parallel harness, in one folder or several; its counts by folder are added up."""
+    reading = Reading()
+    for line in lines:
+        if found := _CHECK.match(line):
+            reading.add(found[2], _AUTOMAKE[found[1]])
+        elif found := _CHECK_COUNT.match(line):
+            kind = "total" if found[1] == "TOTAL" else _AUTOMAKE[found[1]]
+            reading.told[kind] = reading.told.get(kind, 0) + int(found[2])
+            reading.summary = line if found[1] == "TOTAL" else reading.summary
     return reading

@@ -3,6 +3,7 @@
     pytest -v | -rA        unittest -v (Django's runner too)      junit: JUnit XML files, one after another
     maven (surefire's console)   gradle (testLogging events passed, skipped, failed)
     go test -v             go-json: go test -json                 ctest       googletest
+    automake: make check   tape: its TAP, a test for each comment
     jest --verbose         vitest --reporter=verbose              mocha (spec)
     node-spec, tap: node --test with either reporter              phpunit --testdox
     minitest -v            rspec --format documentation           test-unit --verbose=verbose
@@ -32,11 +33,13 @@ PARSERS: dict[str, Callable[[list[str]], Reading]] = {
     "go-json": golang.go_json,
     "ctest": cplusplus.ctest,
     "googletest": cplusplus.googletest,
+    "automake": cplusplus.automake,
     "jest": javascript.jest,
     "vitest": javascript.vitest,
     "mocha": javascript.mocha,
     "node-spec": javascript.node_spec,
     "tap": tap.tap,
+    "tape": tap.tape,
     "phpunit": php.phpunit,
     "minitest": ruby.minitest,
     "rspec": ruby.rspec,
@@ -46,10 +49,10 @@ LANGUAGES: dict[str, tuple[str, ...]] = {
     "python": ("pytest", "unittest", "junit"),
     "java": ("maven", "gradle", "junit"),
     "go": ("go", "go-json"),
-    "c": ("ctest", "tap"),
-    "cpp": ("googletest", "ctest", "junit"),
-    "javascript": ("jest", "vitest", "mocha", "node-spec", "tap"),
-    "typescript": ("jest", "vitest", "mocha", "node-spec", "tap"),
+    "c": ("ctest", "automake", "tap"),
+    "cpp": ("googletest", "ctest", "automake", "junit"),
+    "javascript": ("jest", "vitest", "mocha", "node-spec", "tap", "tape"),
+    "typescript": ("jest", "vitest", "mocha", "node-spec", "tap", "tape"),
     "php": ("phpunit", "junit"),
     "ruby": ("minitest", "rspec", "test-unit"),
 }

@@ -71,3 +71,36 @@ def _outcome(broken: bool, directive: str | None) -> Outcome:
 
 def _plain(name: str) -> str:
     return name.replace("\\#", "#").replace("\\\\", "\\").strip()
+
+
+_COMMENT = re.compile(r"^# (.+)$")
+_TAPE_POINT = re.compile(r"^(not )?ok (\d+)(?: (.*?))?(?: # (SKIP|TODO)\b.*)?$")
+_TAPE_TOTAL = re.compile(r"^# (tests|pass|fail|skip|todo) +(\d+)$")
+
+
+def tape(lines: list[str]) -> Reading:
+    """Id: the comment above a test's points, with a number where it comes again; the points are its assertions, and one that is not
+    ok breaks it. The plan and the counts at the end are held against the points."""
+    reading, test = Reading(), ""
+    points, told, seen = Counter[str](), dict[str, int](), Counter[str]()
+    worst: dict[str, Outcome] = {}
+    for line in lines:
+        if found := _TAPE_TOTAL.match(line):
+            told[found[1]] = int(found[2])
+        elif found := _PLAN.match(line):
+            reading.summary = reading.summary or line
+            told["plan"] = int(found[2])
+        elif found := _TAPE_POINT.match(line):
+            outcome = _outcome(bool(found[1]), found[4])
+            points.update(["plan", "tests", "fail" if outcome == "failed" else "pass"])
+            if worst.get(test) != "failed":
+                worst[test] = outcome if outcome == "failed" else "passed"
+        elif (found := _COMMENT.match(line)) and not reading.summary:
+            seen[found[1]] += 1
+            test = found[1] if seen[found[1]] == 1 else f"{found[1]} #{seen[found[1]]}"
+    for kind in ("plan", "tests", "fail"):
+        if kind in told and told[kind] != points[kind]:
+            raise VerifierError(f"tape tells {told[kind]} of {kind}, the log shows {points[kind]}")
+    for name, outcome in worst.items():
+        reading.add(name or "(no name)", outcome)
+    return reading

@@ -1,0 +1,1 @@
+"""What each language asks of the builder: where its tests lie, what they need and how they run."""

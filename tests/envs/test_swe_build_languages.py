@@ -1,0 +1,210 @@
+"""Environments in languages other than Python: real small projects, releases from indexes on loopback."""
+
+import hashlib
+import io
+import lzma
+import shutil
+import subprocess
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from arcforge.core.errors import UserError
+from arcforge.core.protocols import ExecResult
+from arcforge.envs.swe.builder.checkouts import OverlayCheckouts, ProcessCheckouts
+from arcforge.envs.swe.builder.clone import Clone
+from arcforge.envs.swe.builder.debian import DebianSources
+from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.functions import older_functions, same_code
+from arcforge.envs.swe.builder.languages.registry import INSTALLERS
+from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
+from arcforge.envs.swe.builder.layout import LAYOUTS, language_of
+from arcforge.envs.swe.builder.manifest import read_shard
+from arcforge.envs.swe.builder.rebuild import build, restore, validate_rows
+from arcforge.envs.swe.builder.rejection import Rejected
+from arcforge.envs.swe.builder.releases import assemble
+from arcforge.envs.swe.builder.suite import Suite
+from arcforge.sandbox.host import bubblewrap_works
+
+SHOP = "def total(prices)\n  prices.sum\nend\n\ndef cheapest(prices, count)\n  prices.sort.first(count - 1)\nend\n"
+TESTS = "require 'minitest/autorun'\nrequire 'shop'\n\nclass TestShop < Minitest::Test\n%send\n"
+TOTAL = "  def test_total = assert_equal(3, total([1, 2]))\n"
+CHEAPEST = "  def test_cheapest = assert_equal([1, 2], cheapest([3, 2, 1], 2))\n"
+RELEASES = {
+    "1.9": {"lib/shop.rb": SHOP, "test/test_shop.rb": TESTS % TOTAL},
+    "1.10": {"lib/shop.rb": SHOP.replace("count - 1", "count"), "test/test_shop.rb": TESTS % (TOTAL + CHEAPEST)},
+}
+LISTS = (
+    "cmake_minimum_required(VERSION 3.5)\nproject(shop C)\nenable_testing()\nadd_executable(one test/one.c shop.c)\n"
+    + ("add_executable(two test/two.c shop.c)\nadd_test(one one)\nadd_test(two two)\n")
+)
+MAIN = "int total(int, int);\nint main(void) { return total(%s) != 3; }\n"
+
+
+def minitest():
+    ruby = shutil.which("ruby")
+    return ruby and not subprocess.run([ruby, "-e", "require 'minitest'"], check=False, capture_output=True).returncode
+
+
+def archive(root, files):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{root}/{path}")
+            entry.size, entry.mtime = len(text), 1_000_000_000
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return raw.getvalue()
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """Debian's suites with two versions of ruby-shop, and one whose archive is gone."""
+    place = tmp_path / "mirror"
+    stanzas = {"bookworm": "1.9", "trixie": "1.10", "sid": "2.0"}
+    (place / "pool/main/r/ruby-shop").mkdir(parents=True)
+    for suite, version in stanzas.items():
+        name = f"ruby-shop_{version}.orig.tar.gz"
+        raw = archive(f"shop-{version}", RELEASES.get(version, {}))
+        if version in RELEASES:
+            (place / "pool/main/r/ruby-shop" / name).write_bytes(raw)
+        text = f"Package: ruby-shop\nVersion: {version}-1\nChecksums-Sha256:\n {hashlib.sha256(raw).hexdigest()} {len(raw)} {name}\n"
+        (place / f"dists/{suite}/main/source").mkdir(parents=True)
+        (place / f"dists/{suite}/main/source/Sources.xz").write_bytes(lzma.compress(text.encode()))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(place)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_versions_of_a_source_package_are_a_history_in_the_order_of_their_numbers(mirror, tmp_path):
+    source = DebianSources(mirror)
+    found = source.releases("ruby-shop", 10)
+    assert [release.version for release in found] == ["1.9", "1.10"]
+    clone = Clone(assemble(source, "ruby-shop", found, tmp_path / "clone"))
+    assert language_of(clone.paths("HEAD")) == "ruby" and clone.time("HEAD") == 1_000_000_000
+    with pytest.raises(UserError, match="no Debian source package"):
+        source.releases("ruby-other", 10)
+
+
+@pytest.mark.skipif(not minitest(), reason="Ruby with minitest is not installed: apt-get install ruby ruby-minitest")
+def test_what_a_release_changes_in_a_ruby_file_is_an_environment_that_measures_the_same_again(mirror, tmp_path):
+    source = DebianSources(mirror)
+    found = source.releases("ruby-shop", 10)
+    path = assemble(source, "ruby-shop", found, tmp_path / "clone")
+    settings = BuildSettings(seconds=30)
+    account = build_repository(
+        path,
+        "debian/ruby-shop",
+        tmp_path / "out",
+        settings,
+        checkouts=ProcessCheckouts(),
+        releases=found,
+        language="ruby",
+    )
+    assert account.outcomes == {"part": {"valid": 1}}
+    environment, (row,) = read_shard(tmp_path / "out/manifest", "debian/ruby-shop")
+    assert environment.language == row.language == "ruby" and environment.requirements[0].startswith("debian:ruby=")
+    assert row.fail_to_pass == ("test/test_shop.rb::TestShop#test_cheapest",) and row.pass_to_pass == 1
+    built = build(row, Clone(path), tmp_path / "built")
+    assert (built.directory / "lib/shop.rb").read_text() == SHOP and "TestShop#test_cheapest" in built.statement
+    setup = restore(environment, Clone(path), tmp_path / "again")
+    assert validate_rows([row], Suite(Clone(path), setup, ProcessCheckouts(), 30)).share == 1
+
+
+@pytest.mark.skipif(
+    not (bubblewrap_works() and shutil.which("cmake")),
+    reason="needs bubblewrap and CMake: apt-get install bubblewrap cmake",
+)
+def test_a_tree_in_c_is_built_once_and_a_patch_compiles_only_what_it_touches(tmp_path):
+    files = {"CMakeLists.txt": LISTS, "shop.c": "int total(int a, int b) { return a + b; }\n"}
+    files |= {"test/one.c": MAIN % "1, 2", "test/two.c": MAIN % "3, 0"}
+    raw = archive("shop-1", files)
+    (tmp_path / "shop.tar.gz").write_bytes(raw)
+    (tmp_path / "shop").mkdir()
+    subprocess.run(["tar", "xzf", "../shop.tar.gz", "--strip-components=1"], cwd=tmp_path / "shop", check=True)
+    for arguments in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one"],
+    ):
+        subprocess.run(["git", *arguments], cwd=tmp_path / "shop", check=True)
+    clone = Clone(tmp_path / "shop")
+    setup = INSTALLERS["c"](clone, clone.head(), tmp_path / "setup", None)
+    wrong = b"--- a/shop.c\n+++ b/shop.c\n@@ -1 +1 @@\n-%s+int total(int a, int b) { return a - b; }\n"
+    broken = b"--- a/shop.c\n+++ b/shop.c\n@@ -1 +1 @@\n-%s+int total(int a\n"
+    checkouts = OverlayCheckouts()
+    suite = Suite(clone, setup, checkouts, 60)
+    try:
+        with suite.tree(clone.head()) as tree:
+            assert suite.run(tree, (), ()).passed == {"ctest::one", "ctest::two"}
+            run = suite.run(tree, [wrong % files["shop.c"].encode()], ())
+            assert (run.passed, run.failed) == ({"ctest::two"}, {"ctest::one"})
+            with suite.open(tree) as checkout:
+                argv, environment = setup.command(checkout.root, tree, ())
+                assert checkout.run(argv, environment, 60).exit_code == 0
+                assert "Building" not in checkout.run(["cat", "/tmp/arcforge-build.log"], {}, 60).stdout
+            with pytest.raises(Rejected, match="does_not_build"):
+                suite.run(tree, [broken % files["shop.c"].encode()], ())
+    finally:
+        checkouts.close()
+
+
+OLD = {
+    "c": "int f(int a) { return a; }\nstatic int g(void) { return 1; }\n",
+    "cpp": "namespace n { struct S { int f() { return 1; } }; }\nint n::h() { return 1; }\n",
+    "go": "package a\n\nfunc (s *S) F() int { return 1 }\nfunc G() int { return 1 }\n",
+    "java": "class A { int f() { return 1; } int g() { return 1; } int g(int a) { return 1; } }\n",
+    "javascript": "const f = (a) => a + 1;\nclass A { g() { return 1; } }\nexports.h = function () { return 1; };\n",
+    "typescript": "export const f = (a: number): number => a + 1;\nclass A { g(): number { return 1; } }\n",
+    "php": "<?php\nclass A { function f() { return 1; } }\nfunction g() { return 1; }\n",
+    "ruby": "module M\n  class A\n    def f = 1\n    def self.g\n      1\n    end\n  end\nend\n",
+}
+NAMES = {
+    "c": {"f", "g"}, "cpp": {"n.S.f", "n::h"}, "go": {"S.F", "G"}, "java": {"A.f"}, "javascript": {"f", "A.g", "exports.h"},
+    "typescript": {"f", "A.g"}, "php": {"A.f", "g"}, "ruby": {"M.A.f", "M.A.g"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", OLD)
+def test_functions_are_as_they_were_and_comments_are_no_code(language):
+    pytest.importorskip("tree_sitter", reason="pip install 'arcforge[languages]'")
+    old = OLD[language]
+    new = old.replace("1", "2").replace("return a;", "return 2;")
+    found = older_functions(language, old, new)
+    assert set(found) == NAMES[language]
+    assert all((text != new and len(text) == len(new)) or language == "c" for text in found.values())
+    said = "# so\n" if language == "ruby" else "// so\n"
+    assert same_code(language, old, old + said) and not same_code(language, old, new)
+
+
+@pytest.mark.parametrize(
+    "language, path, side",
+    [
+        ("go", "cast_test.go", "test"), ("go", "cast.go", "source"), ("ruby", "spec/a_spec.rb", "test"), ("php", "src/A.php", "source"),
+        ("java", "src/test/java/a/ATest.java", "test"), ("typescript", "src/a.d.ts", "source"), ("javascript", "dist/a.js", "other"),
+        ("cpp", "include/a/b.hpp", "source"), ("c", "test/a.c", "test"),
+    ],
+)  # fmt: skip
+def test_paths_belong_where_a_language_s_customs_put_them(language, path, side):
+    assert LAYOUTS[language].side(path) == side
+
+
+def test_a_command_that_dies_breaks_its_tests_and_all_of_them_break_the_run():
+    setup = Scripted(
+        "go", lambda *_: Plan("", (Run("a", "false", "go", "m/a"), Run("b", "false", "go", "m/b"))), (), ()
+    )
+    marks = [setup._mark(number) for number in range(2)]
+    passed = "=== RUN   TestX\n--- PASS: TestX (0.00s)\nPASS\nok  \tm/b\t0.01s\n"
+    died = f"suite-start {marks[0]}\nFAIL\tm/a [build failed]\nFAIL\n\nsuite-end {marks[0]} 2\n"
+    log = died + f"suite-start {marks[1]}\n{passed}\nsuite-end {marks[1]} 0\n"
+    run = setup.read(ExecResult(exit_code=0, stdout=log, stderr=""), ())
+    assert run.passed == {"b::TestX"} and run.broken == {"a"} and run.fails("a::TestY")
+    log = died + f"suite-start {marks[1]}\nFAIL\tm/b [build failed]\nFAIL\n\nsuite-end {marks[1]} 2\n"
+    with pytest.raises(Rejected, match="suite_did_not_run"):
+        setup.read(ExecResult(exit_code=0, stdout=log, stderr=""), ())

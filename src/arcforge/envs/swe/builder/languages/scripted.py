@@ -85,7 +85,9 @@ class Scripted:
         for number, run in enumerate(self.plan(self.options, self.folders, tests).runs):
             found, log = self._parsed(run, result.stdout, number)
             prefix = f"{run.whole}." if run.whole else ""
-            named = {test.removeprefix(prefix): outcome for test, outcome in found.items() if test != run.whole}
+            named: dict[str, Outcome] = {
+                test.removeprefix(prefix): outcome for test, outcome in found.items() if test != run.whole
+            }
             outcomes |= {f"{run.name}::{test}": outcome for test, outcome in named.items()}
             if not named:
                 outcomes[run.name] = "error"

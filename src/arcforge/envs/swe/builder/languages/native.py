@@ -12,6 +12,7 @@ from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
 from arcforge.envs.swe.builder.rejection import Rejected
 
 _OFF = re.compile(r"^\s*option\s*\(\s*(\w*TESTS?\w*)\s+.*?\bOFF\s*\)", re.I | re.M | re.S)
+_LESS = re.compile(r"FUZZ|VALGRIND|COVERAGE|WITHOUT|DISABLE|SKIP|NO_", re.I)  # switches that are not for more tests
 _FLAGS = "-O0 -w"
 _PLACE = "/tmp/arcforge-build"
 _REPORTS = "/tmp/arcforge-reports"
@@ -45,7 +46,7 @@ def _options(clone: Clone, commit: str) -> tuple[str, ...]:
         if re.search(
             r"\b(add_test|enable_testing|gtest_discover_tests|catch_discover_tests)\b|include\s*\(\s*CTest", text, re.I
         ):
-            return "cmake", *sorted({f"-D{name}=ON" for name in _OFF.findall(text) if "FUZZ" not in name.upper()})
+            return "cmake", *sorted({f"-D{name}=ON" for name in _OFF.findall(text) if not _LESS.search(name)})
     if "configure.ac" in paths or "configure.in" in paths or "configure" in paths:
         return ("make",)
     raise Rejected("install", "neither CMake's tests nor a configure script")

@@ -12,8 +12,10 @@ from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
 from arcforge.envs.swe.builder.rejection import Rejected
 
 _OFF = re.compile(r"^\s*option\s*\(\s*(\w*TESTS?\w*)\s+.*?\bOFF\s*\)", re.I | re.M | re.S)
+_LESS = re.compile(r"FUZZ|VALGRIND|COVERAGE|WITHOUT|DISABLE|SKIP|NO_", re.I)  # switches that are not for more tests
 _FLAGS = "-O0 -w"
 _PLACE = "/tmp/arcforge-build"
+_REPORTS = "/tmp/arcforge-reports"
 # A release's configure must not be made again: git keeps no times, so what is generated is made newer than what it comes from.
 _FRESH = (
     "find . -type f -exec touch -d @1000000000 {} +; find . -name '*.m4' -exec touch -d @1000000010 {} +; "
@@ -44,7 +46,7 @@ def _options(clone: Clone, commit: str) -> tuple[str, ...]:
         if re.search(
             r"\b(add_test|enable_testing|gtest_discover_tests|catch_discover_tests)\b|include\s*\(\s*CTest", text, re.I
         ):
-            return "cmake", *sorted({f"-D{name}=ON" for name in _OFF.findall(text) if "FUZZ" not in name.upper()})
+            return "cmake", *sorted({f"-D{name}=ON" for name in _OFF.findall(text) if not _LESS.search(name)})
     if "configure.ac" in paths or "configure.in" in paths or "configure" in paths:
         return ("make",)
     raise Rejected("install", "neither CMake's tests nor a configure script")
@@ -52,11 +54,14 @@ def _options(clone: Clone, commit: str) -> tuple[str, ...]:
 
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:
     kind, *switches = options
-    environment = (("CFLAGS", _FLAGS), ("CXXFLAGS", _FLAGS), ("CTEST_OUTPUT_ON_FAILURE", "0"))
+    environment = (("CFLAGS", _FLAGS), ("CXXFLAGS", _FLAGS), ("GTEST_OUTPUT", f"xml:{_REPORTS}/"))
     if kind == "cmake":
         configure = f"cmake -S . -B {_PLACE} -DBUILD_TESTING=ON -DCMAKE_BUILD_TYPE= {' '.join(switches)}"
         build = f"{{ [ -f {_PLACE}/Makefile ] || {configure}; }} && make -C {_PLACE} -j2"
-        return Plan(build, (Run("ctest", f"cd {_PLACE} && ctest --timeout 60", "ctest"),), environment)
+        # A program of googletest's may be one test of ctest's; its report tells its own tests apart.
+        reports = f"cat {_REPORTS}/*.xml && ! grep -q '<failure' {_REPORTS}/*.xml"
+        ctest = f"rm -rf {_REPORTS}; cd {_PLACE} && ctest --timeout 60"
+        return Plan(build, (Run("ctest", ctest, "ctest"), Run("googletest", reports, "junit")), environment)
     configure = (
         f"{{ [ -f config.status ] || {{ {_FRESH}; {{ [ -f configure ] && chmod +x configure; }} || autoreconf -fi; "
         "./configure --disable-shared; }; }"

@@ -31,7 +31,7 @@ def install(clone: Clone, commit: str, folder: Path, requirements: Sequence[str]
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:
     build = (
         f"mkdir -p {_SETTINGS}; for name in {_EXTENSIONS}; do echo extension=$name; done > {_SETTINGS}/extensions.ini; "
-        "[ -f vendor/autoload.php ] || composer dump-autoload --dev --no-interaction --no-plugins --ignore-platform-reqs"
+        "[ -f vendor/autoload.php ] || composer dump-autoload --no-interaction --no-plugins --ignore-platform-reqs"
     )
     phpunit = (
         "php -d memory_limit=1G -d include_path=.:/usr/share/php /usr/bin/phpunit --colors=never "

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from arcforge.cli.main import app
 from arcforge.core.errors import UserError
+from arcforge.envs.swe.builder.archives import Release
 from arcforge.envs.swe.builder.checkouts import ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
@@ -90,6 +91,27 @@ def test_releases_are_a_history_and_the_same_on_every_machine(index, tmp_path):
     assert clone.head() == Clone(assemble(index, "The.Shop", found, tmp_path / "two")).head()
     assert clone.paths(clone.head()) == sorted(SECOND) and clone.version(clone.head()) == "1.1"
     assert [release.version for release in index.releases("the_shop", 1)] == ["1.1"]
+
+
+def test_an_equally_long_file_of_the_same_time_is_the_new_one(tmp_path):
+    """As of archives that give all files one time: within a second nothing but their contents tells such files apart."""
+
+    raws = {str(n): archive("shop", {"version.py": f"version = {n}\n"}) for n in range(10, 22)}
+
+    class Same:
+        def archive(self, project, release):
+            return raws[release.version]
+
+        def strip(self, root):
+            pass
+
+    made = [
+        Release(version=version, file="f", sha256=hashlib.sha256(raw).hexdigest(), time=10**9 + number)
+        for number, (version, raw) in enumerate(raws.items())
+    ]
+    clone = Clone(assemble(Same(), "shop", made, tmp_path / "clone"))
+    told = [clone.text(commit.sha, "version.py") for commit in clone.commits(20)]
+    assert told == [f"version = {n}\n" for n in range(21, 10, -1)]
 
 
 def test_what_the_index_does_not_have_or_has_changed_is_told_in_one_line(index, tmp_path):

@@ -70,6 +70,8 @@ def _commit(repository: Path, tree: Path, project: str, release: Release) -> Non
     who = {f"GIT_{role}_{what}": "releases" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     when = {f"GIT_{role}_DATE": f"{release.time} +0000" for role in ("AUTHOR", "COMMITTER")}
     place = [f"--git-dir={repository}", f"--work-tree={tree}"]
+    # Archives of today give every file one time: by what an index remembers, an equally long file of the next release is the old one.
+    (repository / "index").unlink(missing_ok=True)
     run_git([*place, "add", "--all", "--force"], cwd=tree)
     message = f"--message={project} {release.version}"
     run_git([*place, "commit", "--quiet", "--allow-empty", message], cwd=tree, environment=who | when)

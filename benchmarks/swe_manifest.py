@@ -79,7 +79,7 @@ def _build_project(
                 bugs=arguments.bugs, workers=arguments.workers, seconds=arguments.seconds,
                 suite_seconds=arguments.suite_seconds, budget=budget,
             ),
-            releases=found,
+            releases=found, language=language, variables=variables,
         )  # fmt: skip
         print(
             f"{table([account])}\n{account.per_hour:.0f} an hour, installed in {account.install_seconds:.0f} s\n",

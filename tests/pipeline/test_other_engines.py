@@ -41,7 +41,7 @@ def short(run, *overrides):
     return run
 
 
-@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+@pytest.mark.parametrize("kind", ["sglang", pytest.param("vllm", marks=pytest.mark.slow)])
 def test_a_run_on_servers_of_another_kind_with_evaluation_beside_it(kind, copy_of_reference, tmp_path):
     run = short(copy_of_reference())
     with serving(run.stage("reasoning_rl") / "checkpoint", tmp_path / "server.log") as url:

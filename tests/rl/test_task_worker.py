@@ -163,6 +163,7 @@ def test_no_worker_a_wrong_one_and_a_hung_one_are_failures_with_a_reason(tmp_pat
     assert late.failure is not None and late.failure.boundary == "timeout" and late.reward is None
 
 
+@pytest.mark.slow
 def test_a_thousand_rollouts_at_once(tmp_path):
     raise_open_files()
     file, most = tmp_path / "address", 1200

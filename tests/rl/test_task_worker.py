@@ -9,6 +9,8 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from arcforge.core.runs import atomic_write
 from arcforge.launch.limits import raise_open_files
 from arcforge.rl.buffer import BufferWriter

@@ -115,4 +115,5 @@ def test_a_tree_that_pytest_itself_imports_is_run_by_itself(suite):
             done = batch.run(
                 [Variant((), ("tests/test_changing.py",), 30), Variant((wrong,), ("tests/test_changing.py",), 30)]
             )
+            assert batch._alone
     assert [outcome(ran) for ran in done] == [["test_chance"], "suite_did_not_run"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from arcforge.core.protocols import ExecResult
 from arcforge.envs.swe.builder.checkouts import Checkout
+from arcforge.envs.swe.builder.clone import APPLY, git_command
 from arcforge.envs.swe.builder.interpreter import Interpreter
 from arcforge.envs.swe.builder.measurement import SuiteRun
 from arcforge.envs.swe.builder.pytest_run import read_run
@@ -98,9 +99,8 @@ class Batch:
                 checkout.write(f"{FOLDER}/{name}", patch.decode("utf-8", "surrogateescape"))
             jobs.append({"patches": names, "tests": variant.tests, "seconds": variant.seconds})
         argv, environment, options = interpreter.batch_command(checkout.root, self._tree, f"{FOLDER}/driver.py")
-        checkout.write(
-            f"{FOLDER}/jobs.json", json.dumps({"private": checkout.private, "options": options, "jobs": jobs})
-        )
+        asked = {"private": checkout.private, "apply": [*git_command(), *APPLY], "options": options, "jobs": jobs}
+        checkout.write(f"{FOLDER}/jobs.json", json.dumps(asked))
         checkout.write(f"{FOLDER}/results.jsonl", "")
         checkout.run(argv, environment, _START_SECONDS + sum(variant.seconds for variant in variants))
         return [json.loads(line) for line in checkout.read(f"{FOLDER}/results.jsonl").splitlines()]

@@ -1,10 +1,10 @@
 """Runs pytest many times in one checkout, each time in a fork of a process that has imported it. Standard library and pytest only.
 
-Copied into a folder of the checkout with `jobs.json`: {"private": whether /tmp is the checkout's own, "options": pytest's options,
-"jobs": [{"patches": [file in the folder, ...], "tests": [file, ...], "seconds": at most}]}. Leaves a line a job in `results.jsonl`:
-{"exit_code", "stdout", "stderr", "timed_out", "truncated", "seconds", "unfit": whether a patch does not fit}. A patch is taken back
-after its run; what a run left behind is removed. Where it changed or removed a file of the tree, or the results grow large, the driver
-ends: the jobs that are left want a new checkout.
+Copied into a folder of the checkout with `jobs.json`: {"private": whether /tmp is the checkout's own, "apply": the command that applies a
+patch, "options": pytest's options, "jobs": [{"patches": [file in the folder, ...], "tests": [file, ...], "seconds": at most}]}. Leaves a
+line a job in `results.jsonl`: {"exit_code", "stdout", "stderr", "timed_out", "truncated", "seconds", "unfit": whether a patch does not
+fit}. A patch is taken back after its run; what a run left behind is removed. Where it changed or removed a file of the tree, or the
+results grow large, the driver ends: the jobs that are left want a new checkout.
 """
 
 import contextlib
@@ -28,7 +28,6 @@ ROOT, DRIVER = os.getcwd(), os.getpid()
 KEPT, KEPT_OF_ALL = 1 << 20, 8 << 20  # bytes of a run's output, and of those of all runs together
 PART_OF_PYTEST = 3  # exit code: pytest imports the tree itself (packaging, say), so nothing of it may be loaded before a patch is there
 PR_SET_CHILD_SUBREAPER = 36
-GIT_APPLY = ("git", "-c", "safe.directory=*", "-c", "core.autocrlf=false", "apply", "--whitespace=nowarn")
 
 
 def preload():
@@ -40,7 +39,7 @@ def preload():
             importlib.import_module(name)
 
 
-def run(job, options, number):
+def run(job, asked, number):
     """One job in a fork; its result."""
     started = time.monotonic()
     scratch = tempfile.mkdtemp(prefix="t")
@@ -48,11 +47,11 @@ def run(job, options, number):
     outputs = [os.path.join(scratch, name) for name in ("stdout", "stderr")]
     kept = {}
     try:
-        if problem := patched(job["patches"], kept, number):
+        if problem := patched(job["patches"], kept, number, asked["apply"]):
             return result(started, -1, stderr=problem, unfit=True)
         pid = os.fork()
         if pid == 0:
-            child(job, options, os.path.join(scratch, "tmp"), outputs)
+            child(job, asked["options"], os.path.join(scratch, "tmp"), outputs)
         code, timed_out = wait(pid, job["seconds"])
         sweep()
         (out, truncated), (err, _) = map(read, outputs)
@@ -63,14 +62,14 @@ def run(job, options, number):
             remove(scratch)
 
 
-def patched(names, kept, number):
+def patched(names, kept, number, apply):
     """Apply patches; what git says when one does not fit. kept: gets what stood in the files before."""
     for name in names:
         patch = os.path.join(FOLDER, name)
         for path in touched(patch):
             kept.setdefault(path, content(path))
         environment = {**os.environ, "GIT_CEILING_DIRECTORIES": os.path.dirname(ROOT)}
-        done = subprocess.run([*GIT_APPLY, patch], check=False, capture_output=True, text=True, env=environment)
+        done = subprocess.run([*apply, patch], check=False, capture_output=True, text=True, env=environment)
         if done.returncode:
             return done.stderr[-300:] or "git apply failed"
     for path, (_, status) in kept.items():
@@ -234,7 +233,7 @@ def main():
     places = [ROOT] + ([tempfile.gettempdir()] if asked["private"] else [])
     before = {place: snapshot(place) for place in places}
     for number, job in enumerate(asked["jobs"]):
-        line = json.dumps(run(job, asked["options"], number))
+        line = json.dumps(run(job, asked, number))
         with open(os.path.join(FOLDER, "results.jsonl"), "a") as file:
             file.write(line + "\n")
         if not restored(before, places) or os.path.getsize(os.path.join(FOLDER, "results.jsonl")) > KEPT_OF_ALL:

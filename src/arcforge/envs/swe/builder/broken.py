@@ -13,7 +13,7 @@ from arcforge.envs.swe.builder.batch import Batch, Ran, Variant
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.functions import same_code
-from arcforge.envs.swe.builder.layout import LAYOUTS
+from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import REPEATS, Measured, SuiteRun, compare, test_lists
 from arcforge.envs.swe.builder.mining import MOST_LINES, Part, Task, bug_name, part_name, part_patches, part_tests
@@ -57,7 +57,7 @@ def broken_part(clone: Clone, repository: str, commit: Commit, part: Part, golds
         raise Rejected("too_many_lines", f"{lines}")
     if not part.function and same_code(language, *(clone.text(sha, part.path) for sha in (commit.parent, commit.sha))):
         raise Rejected("no_code", "only documentation, annotations and the version change")
-    tests = part_tests(golds.tree, commit, part.path, LAYOUTS[language])
+    tests = part_tests(golds.tree, commit, part.path, layout_of(language))
     row = {
         "task_id": f"{repository}/part/{part_name(commit.sha, part)}", "source": "part", "type": "other",
         "repository": repository, "language": language, "base": commit.sha, "commit": commit.sha, "time": commit.time,

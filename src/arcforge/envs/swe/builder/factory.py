@@ -265,7 +265,7 @@ class _Source:
         golds = GoldRuns(self.suite, head)
         self.opened.callback(golds.close)
         try:
-            entered = _entered(replace(self.suite, seconds=settings.suite_seconds), golds.tree, head, cache)
+            entered = _entered(self.suite.within(settings.suite_seconds), golds.tree, head, cache)
         except Rejected as error:
             ledger.write_failure("suite", head, error)
             return []

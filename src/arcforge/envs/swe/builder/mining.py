@@ -13,7 +13,7 @@ from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
 from arcforge.envs.swe.builder.functions import older_functions
-from arcforge.envs.swe.builder.layout import LAYOUTS, Layout, layout_of, module
+from arcforge.envs.swe.builder.layout import Layout, layout_of, module
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import Measured, measure, test_lists
 from arcforge.envs.swe.builder.patches import changed_lines, sha256, take_apart, tests_of, touched
@@ -92,7 +92,7 @@ def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
     Rejected otherwise. Each state runs twice, each time in a fresh checkout.
     """
     language = suite.setup.language
-    pair = take_apart(suite.clone, commit, LAYOUTS[language])
+    pair = take_apart(suite.clone, commit, layout_of(language))
     lines = changed_lines(pair.gold)
     if lines > MOST_LINES:
         raise Rejected("too_many_lines", f"{lines}")

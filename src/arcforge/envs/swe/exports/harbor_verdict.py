@@ -16,7 +16,8 @@ ENDED = range(6)  # pytest's own exit codes
 def reward(log, exit_code, wanted, parser):
     """1 or 0. A log of failures with the exit code of success, or the other way round, has been tampered with: 0."""
     found = parser(log)
-    failed = any(outcome == "fail" for outcome in found.values())
+    broken = any(line.startswith("ERROR ") for line in log.split("\n"))  # a file that could not be collected
+    failed = broken or any(outcome == "fail" for outcome in found.values())
     passed = all(found.get(name) == "pass" for name in wanted)
     return int(passed and exit_code == int(failed))
 

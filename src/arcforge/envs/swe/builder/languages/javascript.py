@@ -19,7 +19,7 @@ from arcforge.core.errors import UserError
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.languages.npm_modules import lock_rows, unpack_all
 from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted, read_facts, write_facts
-from arcforge.envs.swe.builder.layout import LAYOUTS
+from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.rejection import Rejected
 
 SECONDS = 300
@@ -86,7 +86,7 @@ def _package(tree: Path) -> dict[str, Any]:
 
 
 def _test_text(tree: Path, language: str) -> str:
-    layout = LAYOUTS[language]
+    layout = layout_of(language)
     files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
     relative = [(path, path.relative_to(tree).as_posix()) for path in files]
     return "\n".join(p.read_text("utf-8", errors="replace") for p, name in relative if layout.side(name) == "test")

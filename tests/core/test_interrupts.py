@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 
@@ -32,6 +33,31 @@ def test_another_error_after_an_interrupt_leaves_as_the_interrupt():
         lost()
         raise ValueError("made of it by a library")
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_an_interrupt_of_a_finalizer_is_raised_again_without_a_report(capfd):
+    class Finalized:
+        def __del__(self):
+            press()
+
+    ended = time.monotonic() + 30
+    with pytest.raises(KeyboardInterrupt), InterruptWatch():
+        Finalized()
+        while time.monotonic() < ended:
+            time.sleep(0.01)
+    assert "Traceback" not in capfd.readouterr().err and time.monotonic() < ended
+
+
+def test_other_errors_of_finalizers_are_reported_as_ever(monkeypatch):
+    class Finalized:
+        def __del__(self):
+            raise ValueError("ours")
+
+    reported = []
+    monkeypatch.setattr("sys.unraisablehook", lambda error: reported.append(error.exc_type))
+    with InterruptWatch():
+        Finalized()
+    assert reported == [ValueError]
 
 
 def test_an_error_without_an_interrupt_stays_what_it_is():

@@ -182,6 +182,18 @@ def test_what_a_release_changes_in_one_file_is_an_environment(index, tmp_path):
     assert validate_rows(rows, again).share == 1
 
 
+def test_rows_of_a_history_that_is_no_more_stay_out_of_the_shard(index, tmp_path):
+    index = PackageIndex(index[0], "3.11")
+    found = index.releases("the-shop", 10)
+    for held, valid in ((found, 2), (found[1:], 0)):
+        clone = assemble(index, "the-shop", held, tmp_path / "clone")
+        settings = BuildSettings(bugs=0, seconds=30)
+        build_repository(
+            clone, "pypi/the-shop", tmp_path / "out", settings, this_interpreter(), ProcessCheckouts(), releases=held
+        )
+        assert len(read_shard(tmp_path / "out/manifest", "pypi/the-shop")[1]) == valid
+
+
 OLD = """
 class A:
     @property

@@ -75,6 +75,10 @@ class Clone:
         found = _read_log(self._git(*_LOG, f"--max-count={limit}", until).decode(errors="replace"))
         return [commit for commit in found if " " not in commit.parent and commit.parent]
 
+    def shas(self) -> frozenset[str]:
+        """Of all commits that a branch or a tag leads to."""
+        return frozenset(self._git("rev-list", "--all").decode().split())
+
     def time(self, commit: str) -> int:
         """Seconds since the epoch."""
         return int(self._git("show", "--no-patch", "--format=%ct", commit).split()[-1])

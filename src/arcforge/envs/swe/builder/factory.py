@@ -123,7 +123,7 @@ def build_repository(
             work = [one for pair in zip_longest(mined, injected) for one in pair if one]
             outcomes = _measure_all(repository, work, ledger, settings)
             described = environment_row(repository, setup.commit or head, setup, releases)
-            write_shard(folder / "manifest", described, valid_rows(ledger.rows()))
+            write_shard(folder / "manifest", described, valid_rows(ledger.rows(), clone))
         rows = ledger.rows()
     return Yield(
         repository=repository, outcomes=count_outcomes(rows), sifted=dict(sifted.most_common()),
@@ -160,9 +160,12 @@ class Ledger:
         self.write(row)
 
 
-def valid_rows(rows: Sequence[dict[str, Any]]) -> list[TaskRow]:
-    """The manifest rows among a ledger's."""
-    return [TaskRow.model_validate(row["task"]) for row in rows if row["outcome"] == VALID]
+def valid_rows(rows: Sequence[dict[str, Any]], clone: Clone) -> list[TaskRow]:
+    """The manifest rows among a ledger's. Those of commits that the clone no longer has are left out: a project's newest releases
+    are another history when there is one more of them."""
+    held = clone.shas()
+    found = (TaskRow.model_validate(row["task"]) for row in rows if row["outcome"] == VALID)
+    return [row for row in found if row.base in held and row.commit in held]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from code_of import double
 
 def test_nothing_is_left():
     names = sorted(path.name for path in pathlib.Path(".").iterdir() if path.name[0] not in "._")
-    assert names == ["code_of.py", "kept.txt", "tests"]
+    assert names == ["code_of.py", "kept.txt", "lone", "tests"]
     assert not os.listdir(tempfile.gettempdir()) and "LEFT" not in os.environ
 
 def test_mess():
@@ -51,7 +51,14 @@ def test_chance():
 def test_double():
     assert double(3) == 6
 """
-FILES = {"code_of.py": CODE, "kept.txt": "as it was", "tests/test_messy.py": MESSY, "tests/test_changing.py": CHANGING}
+LONE = {"lone/one.py": "x = 1\n"}
+FILES = {
+    "code_of.py": CODE,
+    "kept.txt": "as it was",
+    **LONE,
+    "tests/test_messy.py": MESSY,
+    "tests/test_changing.py": CHANGING,
+}
 
 
 def patch(text):
@@ -59,6 +66,7 @@ def patch(text):
 
 
 WRONG, LOOP = patch(CODE.replace("2", "3")), patch(CODE.replace("return", "while True: x\n    return"))
+GONE = diff(LONE, {}).encode()
 ALIKE = patch(CODE.replace("2", "7"))  # of the same size
 
 
@@ -89,7 +97,8 @@ def test_runs_of_a_batch_do_not_see_each_other(suite):
     variants = [
         Variant((), messy, 30), Variant((WRONG,), messy, 30), Variant((LOOP,), messy, 2), Variant((ALIKE,), messy, 30),
         Variant((b"--- a/none.py\n+++ b/none.py\n@@ -1 +1 @@\n-a\n+b\n",), messy, 30), Variant((), changing, 30),
-        Variant((WRONG,), changing, 30), Variant((), ("tests/test_none.py",), 30), Variant((), messy, 30),
+        Variant((WRONG,), changing, 30), Variant((), ("tests/test_none.py",), 30), Variant((GONE,), messy, 30),
+        Variant((), messy, 30),
     ]  # fmt: skip
     started = time.monotonic()
     with suite.tree(suite.clone.head()) as tree, Batch(suite, tree) as batch:
@@ -97,7 +106,7 @@ def test_runs_of_a_batch_do_not_see_each_other(suite):
         again = batch.run(variants[:1])
     assert [outcome(ran) for ran in done] == [
         [], ["test_double"], "timeout", ["test_double"], "patch", ["test_chance"], ["test_chance", "test_double"],
-        "suite_did_not_run", [],
+        "suite_did_not_run", ["test_nothing_is_left"], [],
     ]  # fmt: skip
     assert outcome(again[0]) == [] and len(done[0].run().passed) == 3
     assert 2 <= done[2].seconds < time.monotonic() - started

@@ -18,7 +18,7 @@ from arcforge.envs.swe.builder.checkouts import OverlayCheckouts, ProcessCheckou
 from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.debian import DebianSources
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
-from arcforge.envs.swe.builder.functions import older_functions, same_code
+from arcforge.envs.swe.builder.functions import functions_taken_back, same_code
 from arcforge.envs.swe.builder.languages.registry import INSTALLERS
 from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
 from arcforge.envs.swe.builder.layout import LAYOUTS, language_of
@@ -176,11 +176,36 @@ def test_functions_are_as_they_were_and_comments_are_no_code(language):
     pytest.importorskip("tree_sitter", reason="pip install 'arcforge[languages]'")
     old = OLD[language]
     new = old.replace("1", "2").replace("return a;", "return 2;")
-    found = older_functions(language, old, new)
+    found = functions_taken_back(language, old, new)
     assert set(found) == NAMES[language]
     assert all((text != new and len(text) == len(new)) or language == "c" for text in found.values())
     said = "# so\n" if language == "ruby" else "// so\n"
     assert same_code(language, old, old + said) and not same_code(language, old, new)
+
+
+ADDED = {
+    "c": "int f(int a)\n{\n    int b = a;\n    b++;\n    return b;\n}\nint g(void) { return 1; }\n",
+    "cpp": "struct S { S() : a(1) {\n  a++;\n  a++;\n  a++;\n} int a; };\n",
+    "go": "package a\n\nfunc (s *S) F() int {\n\ta := 1\n\ta++\n\treturn a\n}\n",
+    "java": "class A { int f() {\n  int a = 1;\n  a++;\n  return a;\n} abstract int g(); }\n",
+    "javascript": "const f = (a) => {\n  let b = a;\n  b++;\n  return b;\n};\nconst g = (a) => [\n 1,\n 2,\n 3,\n];\n",
+    "typescript": "export const f = (a: number): number => {\n  let b = a;\n  b++;\n  return b;\n};\n",
+    "php": "<?php\nclass A { function f() {\n  $a = 1;\n  $a++;\n  return $a;\n} }\n",
+    "ruby": "module M\n  def f(a)\n    b = a\n    b += 1\n    b\n  end\nend\n",
+}
+STUBBED = {
+    "c": "int f(int a)\n{ __builtin_trap(); }\nint g", "cpp": "S() : a(1) { __builtin_trap(); } int a;",
+    "go": 'int { panic("not implemented") }\n', "java": "f() { throw new UnsupportedOperationException(); } abstract",
+    "javascript": '=> { throw new Error("not implemented"); };\nconst g', "typescript": '{ throw new Error("not implemented"); };\n',
+    "php": "f() { throw new \\LogicException('not implemented'); } }", "ruby": "def f(a)\n    raise NotImplementedError\n  end\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ADDED)
+def test_new_functions_have_no_body(language):
+    pytest.importorskip("tree_sitter", reason="pip install 'arcforge[languages]'")
+    (found,) = functions_taken_back(language, "<?php\n" if language == "php" else "", ADDED[language]).values()
+    assert STUBBED[language] in found and len(found) < len(ADDED[language]) + 20
 
 
 @pytest.mark.parametrize(

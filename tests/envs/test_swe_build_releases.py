@@ -22,7 +22,7 @@ from arcforge.envs.swe.builder.manifest import read_shard
 from arcforge.envs.swe.builder.pypi import PackageIndex
 from arcforge.envs.swe.builder.rebuild import build, validate_rows
 from arcforge.envs.swe.builder.releases import assemble
-from arcforge.envs.swe.builder.source_text import older_functions, same_code
+from arcforge.envs.swe.builder.source_text import functions_taken_back, same_code
 from arcforge.envs.swe.builder.suite import Suite
 
 FIXED = PRICES.replace("[: count - 1]", "[:count]").replace("no prices", "nothing to add")
@@ -218,8 +218,51 @@ def new(): pass
 
 
 def test_functions_are_as_they_were_where_their_code_changed():
-    assert older_functions(OLD, NEW) == {"A.x": NEW.replace("        'One.'\n        return 2\n", "        return 1\n")}
-    assert older_functions(OLD, "def (") == {}
+    assert functions_taken_back(OLD, NEW) == {
+        "A.x": NEW.replace("        'One.'\n        return 2\n", "        return 1\n")
+    }
+    assert functions_taken_back(OLD, "def (") == {}
+
+
+ADDED = '''
+class B:
+	@cached
+	def made(
+		self, a,  # first
+	) -> int:
+		"""Said.
+
+		At length."""
+		# how
+		b = a
+		c = b
+		return c
+
+def so():
+    # how
+
+    @wraps
+    def inner(): pass
+    return inner
+
+def short(): a = 1; b = 2; return 3
+
+def long(): return [
+    1,
+]
+'''
+
+
+def test_new_functions_lose_their_bodies_and_keep_what_is_said_of_them():
+    found = functions_taken_back("", ADDED)
+    assert set(found) == {"B.made", "so"}
+    made = found["B.made"]
+    assert made.startswith(ADDED[: ADDED.index("\t\t# how")]) and "b = a" not in made and "# how\n\t" not in made
+    with pytest.raises(NotImplementedError):
+        names = {"cached": lambda function: function}
+        exec(made, names)
+        names["B"]().made(1)
+    assert "def so():\n    raise NotImplementedError\n\ndef short()" in found["so"]
 
 
 def test_documentation_annotations_and_versions_are_no_code():

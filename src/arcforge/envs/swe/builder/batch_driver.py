@@ -163,6 +163,7 @@ def put_back(kept):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             continue
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # git removes a folder with its last file
         with open(path, "wb") as file:
             file.write(data)
         os.chmod(path, stat.S_IMODE(status.st_mode))

@@ -16,7 +16,16 @@ from arcforge.envs.swe.builder.functions import same_code
 from arcforge.envs.swe.builder.layout import layout_of
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import REPEATS, Measured, SuiteRun, compare, test_lists
-from arcforge.envs.swe.builder.mining import MOST_LINES, Part, Task, bug_name, part_name, part_patches, part_tests
+from arcforge.envs.swe.builder.mining import (
+    MOST_LINES,
+    Part,
+    Task,
+    bug_name,
+    part_name,
+    part_patches,
+    part_tests,
+    versions,
+)
 from arcforge.envs.swe.builder.patches import changed_lines, sha256
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.suite import Suite
@@ -55,7 +64,7 @@ def broken_part(clone: Clone, repository: str, commit: Commit, part: Part, golds
     broken, mended = part_patches(clone, commit, part, language)
     if (lines := changed_lines(mended)) > MOST_LINES:
         raise Rejected("too_many_lines", f"{lines}")
-    if not part.function and same_code(language, *(clone.text(sha, part.path) for sha in (commit.parent, commit.sha))):
+    if not part.function and same_code(language, *versions(clone, commit, part.path)):
         raise Rejected("no_code", "only documentation, annotations and the version change")
     tests = part_tests(golds.tree, commit, part.path, layout_of(language))
     row = {

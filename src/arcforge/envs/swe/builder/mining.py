@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from arcforge.core.messages import Value
 from arcforge.envs.swe.builder.bugs import Bug, bug_patches
 from arcforge.envs.swe.builder.clone import Clone, Commit
-from arcforge.envs.swe.builder.functions import older_functions
+from arcforge.envs.swe.builder.functions import functions_taken_back
 from arcforge.envs.swe.builder.layout import Layout, layout_of, module
 from arcforge.envs.swe.builder.manifest import TaskRow
 from arcforge.envs.swe.builder.measurement import Measured, measure, test_lists
@@ -25,7 +25,7 @@ from arcforge.sandbox.unified import diff
 MOST_SOURCE_FILES = 10
 MOST_TEST_FILES = 8
 MOST_LINES = 500  # changed by the solution
-MOST_PARTS, MOST_FUNCTIONS = 24, 12  # files of one commit, functions of one file
+MOST_PARTS, MOST_FUNCTIONS = 24, 24  # files of one commit, functions of one file
 PART_TEST_FILES = 4
 
 
@@ -69,21 +69,25 @@ class Part(Value):
 
 def file_parts(commit: Commit, layout: Layout) -> list[Part]:
     """Parts of a commit that is no candidate as a whole (a release, say), each of which may be one by itself: source files that it
-    changes, with tests changed beside them; those first whose tests bear their names."""
+    changes or adds, with tests changed beside them; those first whose tests bear their names."""
     if _unfit(commit, layout) not in ("too_many_files", "message"):
         return []
     tests = " ".join(PurePosixPath(path).stem for path in tests_of(commit, layout))
-    modified = {change.path for change in commit.changes if change.status == "M" and layout.is_source(change.path)}
-    paths = sorted(
-        modified & set(touched(commit, layout)["source"]), key=lambda path: (module(path) not in tests, path)
-    )
+    written = {change.path for change in commit.changes if change.status in "AM" and layout.is_source(change.path)}
+    paths = sorted(written & set(touched(commit, layout)["source"]), key=lambda path: (module(path) not in tests, path))
     return [Part(path=path) for path in paths[:MOST_PARTS]]
 
 
 def function_parts(clone: Clone, commit: Commit, path: str, language: str) -> list[Part]:
-    """Functions of a source file, where a commit changes several."""
-    found = older_functions(language, *(clone.text(sha, path) for sha in (commit.parent, commit.sha)))
+    """Functions of a source file, where a commit changes or adds several."""
+    found = functions_taken_back(language, *versions(clone, commit, path))
     return [Part(path=path, function=name) for name in list(found)[:MOST_FUNCTIONS]] if len(found) > 1 else []
+
+
+def versions(clone: Clone, commit: Commit, path: str) -> tuple[str, str]:
+    """A source file before a commit, empty if there was none, and after it."""
+    is_new = any(change.path == path and change.status == "A" for change in commit.changes)
+    return "" if is_new else clone.text(commit.parent, path), clone.text(commit.sha, path)
 
 
 def measure_commit(suite: Suite, repository: str, commit: Commit) -> Task:
@@ -113,8 +117,8 @@ def part_patches(clone: Clone, commit: Commit, part: Part, language: str) -> tup
     """(the patch that takes a part of a commit back, the patch that makes it). Rejected when there is no such function."""
     if part.function is None:
         return clone.patch(commit.sha, commit.parent, [part.path]), clone.patch(commit.parent, commit.sha, [part.path])
-    old, new = (clone.text(sha, part.path) for sha in (commit.parent, commit.sha))
-    without = older_functions(language, old, new).get(part.function)
+    old, new = versions(clone, commit, part.path)
+    without = functions_taken_back(language, old, new).get(part.function)
     if without is None:
         raise Rejected("no_such_function", f"{part.path}: {part.function} is not changed")
     right, broken = {part.path: new}, {part.path: without}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+LEAST_LINES = 3  # of code in the body of a new function, for it to be worth writing
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -81,9 +82,9 @@ class Source:
         yield from _walk(self.tree, (), None)
 
 
-def first_line(function: Function) -> int:
+def first_line(node: Function | ast.ClassDef) -> int:
     """The line a code object calls its first: that of the first decorator."""
-    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def _walk(node: ast.AST, parents: tuple[ast.AST, ...], function: Function | None) -> Iterator[Place]:
@@ -107,26 +108,61 @@ def same_code(one: str, other: str) -> bool:
         return False
 
 
-def older_functions(old: str, new: str) -> dict[str, str]:
-    """Qualified name of a function or method that both sources have and that differs in code -> the new source with the function as
-    it was in the old one. Empty for what is no Python."""
+def functions_taken_back(old: str, new: str) -> dict[str, str]:
+    """As functions.functions_taken_back."""
     try:
         before, after = _functions(old), _functions(new)
     except (SyntaxError, ValueError):
         return {}
-    found = {}
-    for name in before.keys() & after.keys():
-        (was, old_lines), (now, _) = before[name], after[name]
-        if _dumped(was) != _dumped(now):
-            lines = new.splitlines(keepends=True)
-            lines[_first(now) - 1 : now.end_lineno] = old_lines
-            found[name] = "".join(lines)
-    return dict(sorted(found.items()))
+    changed, added = {}, {}
+    for name, now in sorted(after.items()):
+        if name not in before:
+            if (text := _without_body(new, now)) is not None:
+                added[name] = text
+        elif _dumped(before[name]) != _dumped(now):
+            changed[name] = _replaced(new, first_line(now), now, _lines(old, before[name]))
+    return changed | added
 
 
-def _functions(text: str) -> dict[str, tuple[Function, list[str]]]:
-    """Those of the module and its classes, with their lines, decorators included; of one that is defined twice none is told."""
+def _without_body(text: str, function: Function) -> str | None:
+    """The source with a function that only says it is not implemented; its documentation stays. None for a short body."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    if sum(ast.unparse(statement).count("\n") + 1 for statement in body) < LEAST_LINES:
+        return None
+    indent = text.splitlines()[body[0].lineno - 1][: body[0].col_offset]
+    if indent.strip():
+        return None  # it stands behind the colon
+    # Comments that lead the body go with it.
+    header = function.body[0].end_lineno if len(body) < len(function.body) else _header_end(text, function, body[0])
+    assert header is not None
+    return _replaced(text, header + 1, function, [f"{indent}raise NotImplementedError\n"])
+
+
+def _header_end(text: str, function: Function, first: ast.stmt) -> int:
+    """The last line of `def ...:`, with nothing but comments between it and the body."""
+    lines, line = (
+        text.splitlines(),
+        (first_line(first) if isinstance(first, Function | ast.ClassDef) else first.lineno) - 1,
+    )
+    while line > function.lineno and lines[line - 1].strip()[:1] in ("", "#"):
+        line -= 1
+    return line
+
+
+def _replaced(text: str, start: int, function: Function, new: list[str]) -> str:
+    """The source with other lines from `start` to the function's end."""
     lines = text.splitlines(keepends=True)
+    lines[start - 1 : function.end_lineno] = new
+    return "".join(lines)
+
+
+def _lines(text: str, function: Function) -> list[str]:
+    """Its decorators included."""
+    return text.splitlines(keepends=True)[first_line(function) - 1 : function.end_lineno]
+
+
+def _functions(text: str) -> dict[str, Function]:
+    """Those of the module and its classes; of one that is defined twice none is told."""
     found: dict[str, list[Function]] = {}
 
     def collect(body: list[ast.stmt], prefix: str) -> None:
@@ -137,15 +173,7 @@ def _functions(text: str) -> dict[str, tuple[Function, list[str]]]:
                 collect(node.body, f"{prefix}{node.name}.")
 
     collect(syntax_tree(text).body, "")
-    return {
-        name: (nodes[0], lines[_first(nodes[0]) - 1 : nodes[0].end_lineno])
-        for name, nodes in found.items()
-        if len(nodes) == 1
-    }
-
-
-def _first(function: Function) -> int:
-    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+    return {name: nodes[0] for name, nodes in found.items() if len(nodes) == 1}
 
 
 def _dumped(function: Function) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arcforge.core.errors import UserError
+from arcforge.envs.swe.builder.source_text import LEAST_LINES
 
 # Language -> (module of its grammar, what in the module makes it).
 _GRAMMARS = {
@@ -37,6 +38,17 @@ _SCOPES = frozenset(
         "internal_module",
     }
 )  # fmt: skip
+# What a function without its body does.
+_STUBS = {
+    "c": "__builtin_trap();",
+    "cpp": "__builtin_trap();",
+    "go": 'panic("not implemented")',
+    "java": "throw new UnsupportedOperationException();",
+    "javascript": 'throw new Error("not implemented");',
+    "typescript": 'throw new Error("not implemented");',
+    "php": "throw new \\LogicException('not implemented');",
+    "ruby": "raise NotImplementedError",
+}
 _SAID = frozenset({"comment", "line_comment", "block_comment", "html_comment"})
 
 
@@ -53,16 +65,19 @@ class Grammar:
             return False
         return list(_tokens(roots[0])) == list(_tokens(roots[1]))
 
-    def older_functions(self, old: str, new: str) -> dict[str, str]:
-        """As functions.older_functions."""
+    def functions_taken_back(self, old: str, new: str) -> dict[str, str]:
+        """As functions.functions_taken_back."""
         raw = new.encode()
         before, after = self._functions(old.encode()), self._functions(raw)
-        found = {}
-        for name in sorted(before.keys() & after.keys()):
-            was, now = before[name], after[name]
-            if list(_tokens(was)) != list(_tokens(now)):
-                found[name] = (raw[: now.start_byte] + was.text + raw[now.end_byte :]).decode(errors="replace")
-        return found
+        changed, added = {}, {}
+        for name, now in sorted(after.items()):
+            if name not in before:
+                if (body := _block(now)) is not None:
+                    stub = f"{{ {_STUBS[self.language]} }}" if self.language != "ruby" else _STUBS["ruby"]
+                    added[name] = _replaced(raw, body, stub.encode())
+            elif list(_tokens(before[name])) != list(_tokens(now)):
+                changed[name] = _replaced(raw, now, before[name].text)
+        return changed | added
 
     def _functions(self, raw: bytes) -> dict[str, Any]:
         """Those outside other functions, by name; of one that is there twice (overloads, alternatives) none is told."""
@@ -85,6 +100,20 @@ def _found(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         else:
             inner = f"{prefix}{_name(child)}." if child.type in _SCOPES else prefix
             yield from _found(child, inner)
+
+
+def _block(node: Any) -> Any:
+    """A function's body of statements; None where it has none, or one of a few lines."""
+    function = _value(node) if node.type in _HOLDERS else node
+    body = function.child_by_field_name("body")
+    if body is None or (body.type != "body_statement" and not body.text.startswith(b"{")):
+        return None
+    lines = [line for line in body.text.strip(b"{}").splitlines() if line.strip()]
+    return body if len(lines) >= LEAST_LINES else None
+
+
+def _replaced(raw: bytes, node: Any, new: bytes) -> str:
+    return (raw[: node.start_byte] + new + raw[node.end_byte :]).decode(errors="replace")
 
 
 def _name(node: Any) -> str:

@@ -58,6 +58,7 @@ def finish_and_compare(run, reference):
     assert not [path for path in (run.folder / "stages").rglob(".*") if HALF_WRITTEN.fullmatch(path.name)]
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_pretraining_sft_and_rl_has_the_bits_of_one_that_was_not(side_by_side):
     undisturbed, run = side_by_side
     assert not run.done("pretrain")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from arcforge.envs.swe.builder.setup_agent import set_up
 from arcforge.envs.swe.builder.suite import Entered, Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes
 
-TOGETHER = 24  # bugs that share checkouts
+TOGETHER = 24  # bugs or parts that share checkouts, and rows that a kill may lose
 # Outcomes of a file's part after which its functions are worth a try: some test may speak of the file.
 NOTICED = frozenset(
     {VALID, "too_destructive", "no_pass_to_pass", "too_many_lines", "does_not_build", "suite_did_not_run"}
@@ -75,12 +76,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Work:
-    """Candidates measured by one call: it gets the ledger's rows of before by candidate, gives the rows of those that have none.
+    """Candidates measured one after another: `measure` gets the ledger's rows of before by candidate, gives the rows of those that
+    have none, some at a time.
 
     candidates: how many there are at least."""
 
     candidates: int
-    measure: Callable[[Mapping[str, Row]], list[Row]]
+    measure: Callable[[Mapping[str, Row]], Iterator[list[Row]]]
 
 
 def build_repository(
@@ -223,12 +225,12 @@ class _Source:
     def commit(self, commit: Commit) -> Work:
         name = f"commit/{commit.sha}"
 
-        def measured(known: Mapping[str, Row]) -> list[Row]:
+        def measured(known: Mapping[str, Row]) -> Iterator[list[Row]]:
             if name in known:
-                return []
+                return
             started = time.monotonic()
             outcome = _attempt(lambda: measure_commit(self.suite, self.repository, commit))
-            return [_row(name, outcome, time.monotonic() - started)]
+            yield [_row(name, outcome, time.monotonic() - started)]
 
         return Work(1, measured)
 
@@ -241,15 +243,17 @@ class _Source:
         shares = [files] if language == "python" else [[part] for part in files]
         left = list(shares)
 
-        def measured(share: Sequence[Part], known: Mapping[str, Row]) -> list[Row]:
+        def measured(share: Sequence[Part], known: Mapping[str, Row]) -> Iterator[list[Row]]:
+            outcomes = {name: row["outcome"] for name, row in known.items()}
             try:
-                rows = self._together(known, self._part_cases(commit, share, golds), golds)
-                outcomes = {**known, **{row["candidate"]: row for row in rows}}
-                noticed = [part for part in share if outcomes[_part(commit, part)]["outcome"] in NOTICED]
+                for rows in self._together(known, self._part_cases(commit, share, golds), golds):
+                    outcomes.update({row["candidate"]: row["outcome"] for row in rows})
+                    yield rows
+                noticed = [part for part in share if outcomes[_part(commit, part)] in NOTICED]
                 functions = [
                     one for part in noticed for one in function_parts(self.suite.clone, commit, part.path, language)
                 ]
-                return rows + self._together(known, self._part_cases(commit, functions, golds), golds)
+                yield from self._together(known, self._part_cases(commit, functions, golds), golds)
             finally:
                 left.pop()
                 if not left:
@@ -285,14 +289,16 @@ class _Source:
         }
         return Work(len(cases), lambda known: self._together(known, cases, golds))
 
-    def _together(self, known: Mapping[str, Row], cases: Cases, golds: GoldRuns) -> list[Row]:
+    def _together(self, known: Mapping[str, Row], cases: Cases, golds: GoldRuns) -> Iterator[list[Row]]:
         """Rows of the cases that are not known yet, each with its share of the seconds."""
-        started = time.monotonic()
-        made = {name: _attempt(case) for name, case in cases.items() if name not in known}
-        whole = {name: case for name, case in made.items() if isinstance(case, Broken)}
-        outcomes: dict[str, Any] = dict(made) | dict(zip(whole, measure_together(list(whole.values()), golds)))
-        share = (time.monotonic() - started) / max(len(outcomes), 1)
-        return [_row(name, outcome, share) for name, outcome in outcomes.items()]
+        missing = [name for name in cases if name not in known]
+        for start in range(0, len(missing), TOGETHER):
+            started = time.monotonic()
+            made = {name: _attempt(cases[name]) for name in missing[start : start + TOGETHER]}
+            whole = {name: case for name, case in made.items() if isinstance(case, Broken)}
+            outcomes: dict[str, Any] = dict(made) | dict(zip(whole, measure_together(list(whole.values()), golds)))
+            share = (time.monotonic() - started) / len(made)
+            yield [_row(name, outcome, share) for name, outcome in outcomes.items()]
 
 
 Result = TypeVar("Result")
@@ -329,18 +335,27 @@ def _measure_all(repository: str, work: Sequence[Work], ledger: Ledger, settings
     progress = Progress(repository, max(sum(one.candidates for one in work), len(known)), "candidate", len(known))
     ends = time.monotonic() + settings.budget if settings.budget else math.inf
     outcomes: list[str] = []
-    left = iter(work)
-    with ThreadPoolExecutor(settings.workers) as pool:
-        running = {pool.submit(one.measure, known) for one in islice(left, settings.workers)}
-        while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                for row in future.result():
+    one_at_a_time = threading.Lock()
+
+    def measure(one: Work) -> None:
+        for rows in one.measure(known):
+            with one_at_a_time:
+                for row in rows:
                     ledger.write(row)
                     outcomes.append(row["outcome"])
                     progress.update(valid=str(outcomes.count(VALID)))
+            if time.monotonic() > ends:
+                return
+
+    left = iter(work)
+    with ThreadPoolExecutor(settings.workers) as pool:
+        running = {pool.submit(measure, one) for one in islice(left, settings.workers)}
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
             fresh = islice(left, len(finished)) if time.monotonic() < ends else ()
-            running |= {pool.submit(one.measure, known) for one in fresh}
+            running |= {pool.submit(measure, one) for one in fresh}
     progress.close()
     return outcomes
 

@@ -9,6 +9,7 @@ import iniconfig
 import pytest
 from small_repository import this_interpreter
 
+from arcforge.envs.swe.builder import batch
 from arcforge.envs.swe.builder.batch import Batch, Variant
 from arcforge.envs.swe.builder.checkouts import OverlayCheckouts, ProcessCheckouts
 from arcforge.envs.swe.builder.clone import Clone, commit_everything
@@ -111,6 +112,16 @@ def test_runs_of_a_batch_do_not_see_each_other(suite):
     assert outcome(again[0]) == [] and len(done[0].run().passed) == 3
     assert 2 <= done[2].seconds < time.monotonic() - started
     assert "sleep 3219" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+def test_runs_go_one_by_one_where_the_driver_dies_and_that_is_told(suite, monkeypatch, tmp_path, capfd):
+    driver = tmp_path / "driver.py"
+    driver.write_text(f"raise OSError({str(tmp_path)!r})\n")
+    monkeypatch.setattr(batch, "_DRIVER", driver)
+    with suite.tree(suite.clone.head()) as tree, Batch(suite, tree) as runs:
+        done = runs.run([Variant((WRONG,), ("tests/test_changing.py",), 30)])
+    assert [outcome(ran) for ran in done] == [["test_chance", "test_double"]]
+    assert f"one by one, because runs together fail: OSError: {tmp_path}" in capfd.readouterr().err
 
 
 def test_a_tree_that_pytest_itself_imports_is_run_by_itself(suite):

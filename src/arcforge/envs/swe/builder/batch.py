@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arcforge.core.protocols import ExecResult
+from arcforge.envs.swe.builder.batch_driver import PART_OF_PYTEST
 from arcforge.envs.swe.builder.checkouts import Checkout
 from arcforge.envs.swe.builder.clone import APPLY, git_command
 from arcforge.envs.swe.builder.interpreter import Interpreter
@@ -21,6 +22,7 @@ from arcforge.envs.swe.builder.measurement import SuiteRun
 from arcforge.envs.swe.builder.pytest_run import read_run
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.suite import Suite
+from arcforge.sandbox.host import tell_once
 
 FOLDER = ".arcforge-batch"
 _DRIVER = Path(__file__).with_name("batch_driver.py")
@@ -102,8 +104,12 @@ class Batch:
         asked = {"private": checkout.private, "apply": [*git_command(), *APPLY], "options": options, "jobs": jobs}
         checkout.write(f"{FOLDER}/jobs.json", json.dumps(asked))
         checkout.write(f"{FOLDER}/results.jsonl", "")
-        checkout.run(argv, environment, _START_SECONDS + sum(variant.seconds for variant in variants))
-        return [json.loads(line) for line in checkout.read(f"{FOLDER}/results.jsonl").splitlines()]
+        ended = checkout.run(argv, environment, _START_SECONDS + sum(variant.seconds for variant in variants))
+        rows = [json.loads(line) for line in checkout.read(f"{FOLDER}/results.jsonl").splitlines()]
+        if not rows and ended.exit_code != PART_OF_PYTEST:
+            said = (ended.stderr.strip().splitlines() or [f"exit code {ended.exit_code}"])[-1]
+            tell_once(f"{self._suite.clone.path}: runs go one by one, because runs together fail: {said}")
+        return rows
 
     def _open(self) -> Checkout:
         self._checkout = checkout = self._opened.enter_context(self._suite.open(self._tree))

@@ -140,10 +140,8 @@ def _without_body(text: str, function: Function) -> str | None:
 
 def _header_end(text: str, function: Function, first: ast.stmt) -> int:
     """The last line of `def ...:`, with nothing but comments between it and the body."""
-    lines, line = (
-        text.splitlines(),
-        (first_line(first) if isinstance(first, Function | ast.ClassDef) else first.lineno) - 1,
-    )
+    lines = text.splitlines()
+    line = (first_line(first) if isinstance(first, Function | ast.ClassDef) else first.lineno) - 1
     while line > function.lineno and lines[line - 1].strip()[:1] in ("", "#"):
         line -= 1
     return line

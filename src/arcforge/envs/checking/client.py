@@ -16,7 +16,8 @@ from typing import Any, Literal
 from arcforge.core.errors import TaskError, VerifierError
 from arcforge.core.messages import Value
 
-PATIENCE_SECONDS = 180.0  # of one comparison with the start of the process; its own limits are in checking.worker
+PATIENCE_SECONDS = 180.0  # of one comparison with the start of the process; its other limits are in checking.worker
+CPU_SECONDS = 4  # of one comparison
 Kind = Literal["expression", "quantity", "slide"]
 
 
@@ -34,7 +35,8 @@ class Checker:
     cannot be read or compared within the limits is not equal. A slide has no equal: it can be read, or it cannot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_seconds: int = CPU_SECONDS) -> None:
+        self._command = [sys.executable, "-P", "-m", "arcforge.envs.checking.worker", str(cpu_seconds)]
         self._process: subprocess.Popen[bytes] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._thread = ThreadPoolExecutor(1, "checker")  # any event loop may ask; one comparison at a time
@@ -66,7 +68,7 @@ class Checker:
             self._drop()
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "arcforge.envs.checking.worker"],
+                    self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The checking process: `python -m arcforge.envs.checking.worker` answers comparisons, each in a forked child with limits.
+"""The checking process: `python -m arcforge.envs.checking.worker CPU_SECONDS` answers comparisons, each in a forked child with limits.
 
 Requests are JSON lines on stdin, {"kind": "expression" | "quantity" | "slide", "reference", "answer"}; answers are JSON lines on
 stdout, {"equal": bool, "note": str} or {"error": str, "of": "reference" | "machine"}. A child first reads the reference
@@ -18,7 +18,6 @@ import sys
 import time
 from typing import Any, NoReturn
 
-CPU_SECONDS = 4
 MEMORY_BYTES = 2 << 30
 WALL_SECONDS = 60.0  # a child that uses up neither is starved by the machine
 MODULES = {
@@ -26,11 +25,12 @@ MODULES = {
     "quantity": "arcforge.envs.checking.quantities",
     "slide": "arcforge.envs.slides.reading",
 }
-TOO_DEAR = f"the answer cannot be compared within {CPU_SECONDS} CPU seconds and {MEMORY_BYTES >> 30} GiB"
+TOO_DEAR = f"the answer cannot be compared within {{}} CPU seconds and {MEMORY_BYTES >> 30} GiB"
 
 
 def main() -> None:
     modules: dict[str, Any] = {}
+    cpu_seconds = int(sys.argv[1])
     for line in sys.stdin:
         request = json.loads(line)
         kind = request["kind"]
@@ -38,15 +38,15 @@ def main() -> None:
             modules[kind] = importlib.import_module(MODULES[kind])
             for reference, answer in modules[kind].WARM_UP:  # caches that every child then finds filled
                 modules[kind].compare(modules[kind].read_reference(reference), answer)
-        print(json.dumps(_in_child(modules[kind], request)), flush=True)
+        print(json.dumps(_in_child(modules[kind], request, cpu_seconds)), flush=True)
 
 
-def _in_child(module: Any, request: dict[str, Any]) -> dict[str, Any]:
+def _in_child(module: Any, request: dict[str, Any], cpu_seconds: int) -> dict[str, Any]:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _child(module, request, writer)
+        _child(module, request, cpu_seconds, writer)
     os.close(writer)
     try:
         said, in_time = _read(reader)
@@ -55,15 +55,15 @@ def _in_child(module: Any, request: dict[str, Any]) -> dict[str, Any]:
         if not in_time:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-    return _outcome(said, in_time, os.waitstatus_to_exitcode(status))
+    return _outcome(said, in_time, os.waitstatus_to_exitcode(status), cpu_seconds)
 
 
-def _outcome(said: list[dict[str, Any]], in_time: bool, code: int) -> dict[str, Any]:
+def _outcome(said: list[dict[str, Any]], in_time: bool, code: int, cpu_seconds: int) -> dict[str, Any]:
     if not in_time or code == -signal.SIGKILL:
         return {"error": "the comparison was starved or killed", "of": "machine"}
     if not said or "broken" in said[0]:
         return {"error": said[0]["broken"] if said else f"exit code {code}", "of": "reference"}
-    return said[1] if len(said) > 1 else {"equal": False, "note": TOO_DEAR}
+    return said[1] if len(said) > 1 else {"equal": False, "note": TOO_DEAR.format(cpu_seconds)}
 
 
 def _read(reader: int) -> tuple[list[dict[str, Any]], bool]:
@@ -79,13 +79,13 @@ def _read(reader: int) -> tuple[list[dict[str, Any]], bool]:
         data += chunk
 
 
-def _child(module: Any, request: dict[str, Any], writer: int) -> NoReturn:
+def _child(module: Any, request: dict[str, Any], cpu_seconds: int, writer: int) -> NoReturn:
     def say(**what: Any) -> None:
         os.write(writer, json.dumps(what).encode() + b"\n")
 
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         os.dup2(2, 1)  # libraries may print
         try:

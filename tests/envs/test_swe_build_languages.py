@@ -88,6 +88,8 @@ def test_versions_of_a_source_package_are_a_history_in_the_order_of_their_number
     assert [release.version for release in found] == ["1.9", "1.10"]
     clone = Clone(assemble(source, "ruby-shop", found, tmp_path / "clone"))
     assert language_of(clone.paths("HEAD")) == "ruby" and clone.time("HEAD") == 1_000_000_000
+    other = [found[0].model_copy(update={"version": "1:1.9~rc1"}), found[1]]
+    assert len(Clone(assemble(source, "ruby-shop", other, tmp_path / "other")).shas()) == 2
     with pytest.raises(UserError, match="no Debian source package"):
         source.releases("ruby-other", 10)
 

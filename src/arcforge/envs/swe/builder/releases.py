@@ -6,6 +6,7 @@ pypi/NAME, npm/NAME and debian/SOURCE name such repositories. The same releases 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -75,4 +76,6 @@ def _commit(repository: Path, tree: Path, project: str, release: Release) -> Non
     run_git([*place, "add", "--all", "--force"], cwd=tree)
     message = f"--message={project} {release.version}"
     run_git([*place, "commit", "--quiet", "--allow-empty", message], cwd=tree, environment=who | when)
-    run_git([*place, "tag", release.version], cwd=tree)
+    run_git(
+        [*place, "tag", re.sub(r"[~^:]", "_", release.version)], cwd=tree
+    )  # Debian's versions may have what tags may not

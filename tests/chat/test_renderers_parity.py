@@ -149,7 +149,7 @@ SCHEMA = st.fixed_dictionaries(
 )
 TOOL = st.builds(ToolSpec, name=NAME, description=TEXT, parameters=st.just({}) | SCHEMA)
 TOOLS = st.lists(TOOL, max_size=3)
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @SLOW

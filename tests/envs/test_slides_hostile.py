@@ -126,7 +126,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_costly_markup_is_no_slide_and_costs_little(tools, name):
-    """Nor does it hold the event loop up. Each costs four seconds and more on a slow machine."""
+    """Nor does it hold the event loop up. Each takes more than six CPU seconds on a slow machine."""
     runner = tools[0]
 
     async def grade():

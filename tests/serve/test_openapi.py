@@ -48,7 +48,7 @@ def test_no_request_makes_the_server_fail(url: str, mode: str) -> None:
             strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
 
             @settings(
-                max_examples=8,
+                max_examples=12,
                 deadline=None,
                 derandomize=True,
                 database=None,

@@ -32,17 +32,18 @@ class Checker:
     """Compares answers one after another in a process that starts on first use and again after it died.
 
     `equal` raises VerifierError when the process fails and TaskError when the reference cannot be read. An answer that
-    cannot be read or compared within the limits is not equal. A slide has no equal: it can be read, or it cannot.
+    cannot be read or compared within `cpu_seconds` or the worker's other limits is not equal. A slide has no equal: it can be
+    read, or it cannot.
     """
 
     def __init__(self, cpu_seconds: int = CPU_SECONDS) -> None:
-        self._command = [sys.executable, "-P", "-m", "arcforge.envs.checking.worker", str(cpu_seconds)]
+        self._cpu_seconds = cpu_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._thread = ThreadPoolExecutor(1, "checker")  # any event loop may ask; one comparison at a time
 
     async def equal(self, kind: Kind, reference: Any, answer: str) -> Comparison:
-        request = {"kind": kind, "reference": reference, "answer": answer}
+        request = {"kind": kind, "reference": reference, "answer": answer, "cpu_seconds": self._cpu_seconds}
         said = await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, request)
         if "error" in said:
             raise (TaskError if said["of"] == "reference" else VerifierError)(f"{kind} {reference!r}: {said['error']}")
@@ -68,7 +69,7 @@ class Checker:
             self._drop()
             try:
                 self._process = subprocess.Popen(
-                    self._command,
+                    [sys.executable, "-P", "-m", "arcforge.envs.checking.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

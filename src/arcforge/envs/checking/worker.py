@@ -1,7 +1,7 @@
-"""The checking process: `python -m arcforge.envs.checking.worker CPU_SECONDS` answers comparisons, each in a forked child with limits.
+"""The checking process: `python -m arcforge.envs.checking.worker` answers comparisons, each in a forked child with limits.
 
-Requests are JSON lines on stdin, {"kind": "expression" | "quantity" | "slide", "reference", "answer"}; answers are JSON lines on
-stdout, {"equal": bool, "note": str} or {"error": str, "of": "reference" | "machine"}. A child first reads the reference
+Requests are JSON lines on stdin, {"kind": "expression" | "quantity" | "slide", "reference", "answer", "cpu_seconds"}; answers
+are JSON lines on stdout, {"equal": bool, "note": str} or {"error": str, "of": "reference" | "machine"}. A child first reads the reference
 and compares it with itself; what breaks until then is the reference's fault, what breaks later the answer's: symbolic
 algebra on an unknown text may need any time and memory, so the child has CPU seconds and an address space of its own.
 """
@@ -25,12 +25,10 @@ MODULES = {
     "quantity": "arcforge.envs.checking.quantities",
     "slide": "arcforge.envs.slides.reading",
 }
-TOO_DEAR = f"the answer cannot be compared within {{}} CPU seconds and {MEMORY_BYTES >> 30} GiB"
 
 
 def main() -> None:
     modules: dict[str, Any] = {}
-    cpu_seconds = int(sys.argv[1])
     for line in sys.stdin:
         request = json.loads(line)
         kind = request["kind"]
@@ -38,15 +36,15 @@ def main() -> None:
             modules[kind] = importlib.import_module(MODULES[kind])
             for reference, answer in modules[kind].WARM_UP:  # caches that every child then finds filled
                 modules[kind].compare(modules[kind].read_reference(reference), answer)
-        print(json.dumps(_in_child(modules[kind], request, cpu_seconds)), flush=True)
+        print(json.dumps(_in_child(modules[kind], request)), flush=True)
 
 
-def _in_child(module: Any, request: dict[str, Any], cpu_seconds: int) -> dict[str, Any]:
+def _in_child(module: Any, request: dict[str, Any]) -> dict[str, Any]:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _child(module, request, cpu_seconds, writer)
+        _child(module, request, writer)
     os.close(writer)
     try:
         said, in_time = _read(reader)
@@ -55,7 +53,7 @@ def _in_child(module: Any, request: dict[str, Any], cpu_seconds: int) -> dict[st
         if not in_time:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-    return _outcome(said, in_time, os.waitstatus_to_exitcode(status), cpu_seconds)
+    return _outcome(said, in_time, os.waitstatus_to_exitcode(status), request["cpu_seconds"])
 
 
 def _outcome(said: list[dict[str, Any]], in_time: bool, code: int, cpu_seconds: int) -> dict[str, Any]:
@@ -63,7 +61,10 @@ def _outcome(said: list[dict[str, Any]], in_time: bool, code: int, cpu_seconds: 
         return {"error": "the comparison was starved or killed", "of": "machine"}
     if not said or "broken" in said[0]:
         return {"error": said[0]["broken"] if said else f"exit code {code}", "of": "reference"}
-    return said[1] if len(said) > 1 else {"equal": False, "note": TOO_DEAR.format(cpu_seconds)}
+    if len(said) > 1:
+        return said[1]
+    limits = f"{cpu_seconds} CPU seconds and {MEMORY_BYTES >> 30} GiB"
+    return {"equal": False, "note": f"the answer cannot be compared within {limits}"}
 
 
 def _read(reader: int) -> tuple[list[dict[str, Any]], bool]:
@@ -79,13 +80,13 @@ def _read(reader: int) -> tuple[list[dict[str, Any]], bool]:
         data += chunk
 
 
-def _child(module: Any, request: dict[str, Any], cpu_seconds: int, writer: int) -> NoReturn:
+def _child(module: Any, request: dict[str, Any], writer: int) -> NoReturn:
     def say(**what: Any) -> None:
         os.write(writer, json.dumps(what).encode() + b"\n")
 
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"], request["cpu_seconds"] + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         os.dup2(2, 1)  # libraries may print
         try:

@@ -38,15 +38,15 @@ _SCOPES = frozenset(
         "internal_module",
     }
 )  # fmt: skip
-# What a function without its body does.
+# What stands for the body of a function without one.
 _STUBS = {
-    "c": "__builtin_trap();",
-    "cpp": "__builtin_trap();",
-    "go": 'panic("not implemented")',
-    "java": "throw new UnsupportedOperationException();",
-    "javascript": 'throw new Error("not implemented");',
-    "typescript": 'throw new Error("not implemented");',
-    "php": "throw new \\LogicException('not implemented');",
+    "c": "{ __builtin_trap(); }",
+    "cpp": "{ __builtin_trap(); }",
+    "go": '{ panic("not implemented") }',
+    "java": "{ throw new UnsupportedOperationException(); }",
+    "javascript": '{ throw new Error("not implemented"); }',
+    "typescript": '{ throw new Error("not implemented"); }',
+    "php": "{ throw new \\LogicException('not implemented'); }",
     "ruby": "raise NotImplementedError",
 }
 _SAID = frozenset({"comment", "line_comment", "block_comment", "html_comment"})
@@ -73,8 +73,7 @@ class Grammar:
         for name, now in sorted(after.items()):
             if name not in before:
                 if (body := _block(now)) is not None:
-                    stub = f"{{ {_STUBS[self.language]} }}" if self.language != "ruby" else _STUBS["ruby"]
-                    added[name] = _replaced(raw, body, stub.encode())
+                    added[name] = _replaced(raw, body, _STUBS[self.language].encode())
             elif list(_tokens(before[name])) != list(_tokens(now)):
                 changed[name] = _replaced(raw, now, before[name].text)
         return changed | added

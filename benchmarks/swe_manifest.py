@@ -1,12 +1,13 @@
 """A manifest of measured software environments from many projects' releases, and whether a sample of it still measures the same.
 
     python benchmarks/swe_manifest.py build --projects environments/swe/projects.txt --work runs/swe --minutes 60
+    python benchmarks/swe_manifest.py collect --work runs/swe --manifest environments/swe
     python benchmarks/swe_manifest.py table --work runs/swe --out yields.json
     python benchmarks/swe_manifest.py validate --manifest environments/swe --sample 200 --work runs/swe-again --out agreement.json
 
 `build` takes the projects in order (NAME for pypi/NAME, npm/NAME or debian/SOURCE; a language may follow, and NAME=VALUE for its suite),
-goes on where it ended, and leaves the shards in WORK/manifest. `validate` draws rows of all shards alike, assembles their projects
-anew and measures every row twice in both states.
+goes on where it ended, and leaves the shards in WORK/manifest. `collect` puts those that have more rows into
+a manifest. `validate` draws rows of all shards alike, assembles their projects anew and measures every row twice in both states.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arcforge.core.errors import UserError
-from arcforge.core.runs import atomic_write, read_jsonl
+from arcforge.core.runs import atomic_write
 from arcforge.envs.swe.builder.archives import Release
 from arcforge.envs.swe.builder.checkouts import best_checkouts
 from arcforge.envs.swe.builder.clone import Clone
-from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
+from arcforge.envs.swe.builder.factory import BuildSettings, Ledger, build_repository
 from arcforge.envs.swe.builder.layout import language_of
-from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
+from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name, write_shard
 from arcforge.envs.swe.builder.rebuild import AGREES, clone_of, restore, validate_rows
 from arcforge.envs.swe.builder.rejection import Rejected
 from arcforge.envs.swe.builder.releases import assemble, source_of
@@ -92,12 +93,27 @@ def _build_project(
     return False
 
 
+def collect(arguments: argparse.Namespace) -> None:
+    """Mined environments before injected ones, should there be too many of a project."""
+    for name in _repositories(arguments.work / "manifest"):
+        environment, rows = read_shard(arguments.work / "manifest", name)
+        rows = sorted(rows, key=lambda row: row.source == "bug")[: arguments.most]
+        held = len(read_shard(arguments.manifest, name)[1]) if name in _repositories(arguments.manifest) else 0
+        if len(rows) > held:
+            write_shard(arguments.manifest, environment, rows)
+            print(f"{name}: {len(rows)}, {held} before")
+
+
+def _repositories(manifest: Path) -> list[str]:
+    names = (path.name.removesuffix(".environment.json") for path in manifest.glob("*.environment.json"))
+    return sorted(name.replace("+", "/", 1) for name in names)
+
+
 def tabulate(arguments: argparse.Namespace) -> None:
     """The account over all projects, from the ledgers."""
     accounts, total = [], Counter[str]()
-    for ledger in sorted(arguments.work.glob("*/results.jsonl")):
-        rows = list({row["candidate"]: row for row in read_jsonl(ledger)}.values())
-        name = ledger.parent.name.replace("+", "/", 1)
+    for path in sorted(arguments.work.glob("*/results.jsonl")):
+        rows, name = Ledger(path).rows(), path.parent.name.replace("+", "/", 1)
         seconds = sum(row.get("seconds", 0.0) for row in rows)
         accounts.append(
             Yield(
@@ -112,13 +128,8 @@ def tabulate(arguments: argparse.Namespace) -> None:
 
 
 def validate(arguments: argparse.Namespace) -> None:
-    shards = sorted(
-        path.name.removesuffix(".environment.json") for path in arguments.manifest.glob("*.environment.json")
-    )
     everything = [
-        (name.replace("+", "/", 1), row)
-        for name in shards
-        for row in read_shard(arguments.manifest, name.replace("+", "/", 1))[1]
+        (name, row) for name in _repositories(arguments.manifest) for row in read_shard(arguments.manifest, name)[1]
     ]
     drawn = random.Random(arguments.seed).sample(everything, min(arguments.sample, len(everything)))
     outcomes: Counter[str] = Counter()
@@ -163,6 +174,10 @@ def main() -> None:
     verb.add_argument("--bugs", type=int, default=300)
     verb.add_argument("--suite-seconds", type=float, default=300.0, help="for the one run of a whole suite")
     verb.set_defaults(call=build)
+    verb = verbs.add_parser("collect")
+    verb.add_argument("--manifest", type=Path, required=True)
+    verb.add_argument("--most", type=int, default=500, help="environments of one project")
+    verb.set_defaults(call=collect)
     verb = verbs.add_parser("table")
     verb.set_defaults(call=tabulate)
     verb = verbs.add_parser("validate")
@@ -174,7 +189,7 @@ def main() -> None:
         verb.add_argument("--work", type=Path, required=True)
         verb.add_argument("--workers", type=int, default=2)
         verb.add_argument("--seconds", type=float, default=60.0, help="for one run of chosen test files")
-        if name != "build":
+        if name in ("table", "validate"):
             verb.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.call(arguments)

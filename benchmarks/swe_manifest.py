@@ -37,7 +37,6 @@ from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes, table
 
 ACCOUNT = "account.json"
-SLICE_SECONDS = 90.0
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -73,7 +72,7 @@ def _build_project(
     """By slices of its minutes, as long as they give enough. False when the clock of the whole build ended it."""
     stops = time.monotonic() + 60 * arguments.project_minutes
     while (left := ends - time.monotonic()) > 30:
-        budget = min(left, SLICE_SECONDS)
+        budget = min(left, arguments.slice_seconds)
         account = build_repository(
             clone, repository, arguments.work,
             BuildSettings(
@@ -170,6 +169,9 @@ def main() -> None:
     verb.add_argument("--minutes", type=float, default=60.0)
     verb.add_argument("--project-minutes", type=float, default=12.0)
     verb.add_argument("--least", type=float, default=0.0, help="a project that gives fewer an hour is left, as it is")
+    verb.add_argument(
+        "--slice-seconds", type=float, default=90.0, help="after which the rate is looked at and the shard written"
+    )
     verb.add_argument("--releases", type=int, default=40)
     verb.add_argument("--bugs", type=int, default=300)
     verb.add_argument("--suite-seconds", type=float, default=300.0, help="for the one run of a whole suite")

@@ -9,6 +9,7 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -119,40 +120,116 @@ def test_what_a_release_changes_in_a_ruby_file_is_an_environment_that_measures_t
     assert validate_rows([row], Suite(Clone(path), setup, ProcessCheckouts(), 30)).share == 1
 
 
-@pytest.mark.skipif(
-    not (bubblewrap_works() and shutil.which("cmake")),
-    reason="needs bubblewrap and CMake: apt-get install bubblewrap cmake",
-)
-def test_a_tree_in_c_is_built_once_and_a_patch_compiles_only_what_it_touches(tmp_path):
-    files = {"CMakeLists.txt": LISTS, "shop.c": "int total(int a, int b) { return a + b; }\n"}
-    files |= {"test/one.c": MAIN % "1, 2", "test/two.c": MAIN % "3, 0"}
-    raw = archive("shop-1", files)
-    (tmp_path / "shop.tar.gz").write_bytes(raw)
-    (tmp_path / "shop").mkdir()
-    subprocess.run(["tar", "xzf", "../shop.tar.gz", "--strip-components=1"], cwd=tmp_path / "shop", check=True)
+def repository(place, files):
+    (place / "archive.tar.gz").write_bytes(archive("shop-1", files))
+    (place / "shop").mkdir()
+    subprocess.run(["tar", "xzf", "../archive.tar.gz", "--strip-components=1"], cwd=place / "shop", check=True)
     for arguments in (
         ["init", "-q"],
         ["add", "."],
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one"],
     ):
-        subprocess.run(["git", *arguments], cwd=tmp_path / "shop", check=True)
-    clone = Clone(tmp_path / "shop")
+        subprocess.run(["git", *arguments], cwd=place / "shop", check=True)
+    return Clone(place / "shop")
+
+
+def edit(path, old, new):
+    return f"--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-{old}\n+{new}\n".encode()
+
+
+@pytest.mark.skipif(
+    not (bubblewrap_works() and shutil.which("cmake")),
+    reason="needs bubblewrap and CMake: apt-get install bubblewrap cmake",
+)
+def test_a_tree_in_c_is_built_once_and_a_patch_compiles_only_what_it_touches(tmp_path):
+    right = "int total(int a, int b) { return a + b; }"
+    files = {"CMakeLists.txt": LISTS, "shop.c": f"{right}\n", "test/one.c": MAIN % "1, 2", "test/two.c": MAIN % "3, 0"}
+    clone = repository(tmp_path, files)
     setup = INSTALLERS["c"](clone, clone.head(), tmp_path / "setup", None)
-    wrong = b"--- a/shop.c\n+++ b/shop.c\n@@ -1 +1 @@\n-%s+int total(int a, int b) { return a - b; }\n"
-    broken = b"--- a/shop.c\n+++ b/shop.c\n@@ -1 +1 @@\n-%s+int total(int a\n"
     checkouts = OverlayCheckouts()
     suite = Suite(clone, setup, checkouts, 60)
     try:
         with suite.tree(clone.head()) as tree:
             assert suite.run(tree, (), ()).passed == {"ctest::one", "ctest::two"}
-            run = suite.run(tree, [wrong % files["shop.c"].encode()], ())
+            run = suite.run(tree, [edit("shop.c", right, right.replace("+", "-"))], ())
             assert (run.passed, run.failed) == ({"ctest::two"}, {"ctest::one"})
             with suite.open(tree) as checkout:
                 argv, environment = setup.command(checkout.root, tree, ())
                 assert checkout.run(argv, environment, 60).exit_code == 0
                 assert "Building" not in checkout.run(["cat", "/tmp/arcforge-build.log"], {}, 60).stdout
             with pytest.raises(Rejected, match="does_not_build"):
-                suite.run(tree, [broken % files["shop.c"].encode()], ())
+                suite.run(tree, [edit("shop.c", right, "int total(int a")], ())
+    finally:
+        checkouts.close()
+
+
+EXTENSION = {
+    "setup.py": "from setuptools import Extension, setup\n\nsetup(name='shop', ext_modules=[Extension('shop', ['shop.c'])])\n",
+    "shop.h": "#define PRICE 3\n",
+    "shop.c": """#include <Python.h>
+#include "shop.h"
+static PyObject *price(PyObject *self, PyObject *none) { return PyLong_FromLong(PRICE); }
+static PyObject *name(PyObject *self, PyObject *none) { return PyUnicode_FromString("shop"); }
+static PyMethodDef methods[] = {{"price", price, METH_NOARGS, ""}, {"name", name, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "shop", "", -1, methods};
+PyMODINIT_FUNC PyInit_shop(void) { return PyModule_Create(&module); }
+""",
+    "tests/test_shop.py": "import shop\n\ndef test_price():\n    assert shop.price() == 3\n\ndef test_name():\n    assert shop.name()\n",
+    "benchmarks/test_speed.py": "import no_such_module\n",
+}
+
+
+@pytest.mark.skipif(
+    not (bubblewrap_works() and Path("/usr/lib/python3/dist-packages/pytest_forked").exists()),
+    reason="needs bubblewrap and Debian's Python: apt-get install bubblewrap gcc python3-dev python3-setuptools python3-pytest-forked",
+)
+def test_an_extension_module_is_compiled_again_for_a_header_and_a_test_that_kills_its_process_fails_alone(tmp_path):
+    clone = repository(tmp_path, EXTENSION)
+    setup = INSTALLERS["c"](clone, clone.head(), tmp_path / "setup", None)
+    assert setup.options == ("tests",) and {row.split("=")[0] for row in setup.requirements} >= {"debian:python3-dev"}
+    checkouts = OverlayCheckouts()
+    suite = Suite(clone, setup, checkouts, 60)
+    both = {f"pytest::tests/test_shop.py::test_{name}" for name in ("price", "name")}
+    try:
+        with suite.tree(clone.head()) as tree:
+            assert suite.run(tree, (), ()).passed == both
+            for price in ("4", "(__builtin_trap(), 3)"):
+                run = suite.run(tree, [edit("shop.h", "#define PRICE 3", f"#define PRICE {price}")], ())
+                assert (run.failed, run.passed) == ({"pytest::tests/test_shop.py::test_price"}, both - run.failed)
+    finally:
+        checkouts.close()
+
+
+JAVA = {
+    "pom.xml": "<project/>\n",
+    "src/main/java/shop/Prices.java": "package shop; public class Prices { public static int total(int a, int b) { return a + b; } }\n",
+    "src/test/java/shop/OneTest.java": "package shop; import org.junit.jupiter.api.*;\n"
+    "class OneTest { @Test void one() { Assertions.assertEquals(3, Prices.total(1, 2)); }\n"
+    "@Test void none() { Assertions.assertEquals(3, Prices.total(3, 0)); } }\n",
+    "src/test/java/shop/OtherTest.java": "package shop; class OtherTest { NoSuchClass other; }\n",
+}
+
+
+@pytest.mark.skipif(
+    not (bubblewrap_works() and shutil.which("javac") and Path("/usr/share/java/junit-platform-console.jar").exists()),
+    reason="needs bubblewrap, a JDK and JUnit: apt-get install bubblewrap openjdk-17-jdk-headless junit4 junit5",
+)
+def test_java_is_compiled_once_and_a_test_that_does_not_compile_breaks_no_other(tmp_path):
+    clone = repository(tmp_path, JAVA)
+    setup = INSTALLERS["java"](clone, clone.head(), tmp_path / "setup", None)
+    checkouts = OverlayCheckouts()
+    suite = Suite(clone, setup, checkouts, 60)
+    one, other = (f"src/test/java/shop/{name}Test.java" for name in ("One", "Other"))
+    path = "src/main/java/shop/Prices.java"
+    right = JAVA[path].strip()
+    try:
+        with suite.tree(clone.head()) as tree:
+            run = suite.run(tree, (), (one, other))
+            assert len(run.passed) == 2 and run.broken == {other}
+            run = suite.run(tree, [edit(path, right, right.replace("+", "-"))], (one,))
+            assert [test.rpartition("one")[1] for test in run.failed] == ["one"] and len(run.passed) == 1
+            with pytest.raises(Rejected, match="does_not_build"):
+                suite.run(tree, [edit(path, right, "package shop; class")], (one,))
     finally:
         checkouts.close()
 

@@ -72,18 +72,20 @@ def module(path: str) -> str:
 
 _NATIVE = frozenset({"test", "tests", "t", "unittest", "unittests", "testsuite", "regress"})
 _SCRIPT = frozenset({"test", "tests", "spec", "__tests__"})
+_PYTHON_TESTS = r"test_[^/]*\.py|[^/]*_test\.py|tests?\.py"  # extension modules have theirs in Python
 LAYOUTS: dict[str, Layout] = {
     "python": Layout(
-        suffixes=frozenset({".py"}), test_file=re.compile(r"test_[^/]*\.py|[^/]*_test\.py|tests?\.py"),
-        support=frozenset({"conftest.py"}),
+        suffixes=frozenset({".py"}), test_file=re.compile(_PYTHON_TESTS), support=frozenset({"conftest.py"}),
     ),
     "c": Layout(
-        suffixes=frozenset({".c", ".h"}), test_file=re.compile(r"(test[_-]?[^/]*|[^/]*[_-]test)\.c"),
+        suffixes=frozenset({".c", ".h"}), test_file=re.compile(rf"(test[_-]?[^/]*|[^/]*[_-]test)\.c|{_PYTHON_TESTS}"),
         test_folders=_NATIVE, in_folder=True, whole=True,
     ),
     "cpp": Layout(
         suffixes=frozenset({".cc", ".cpp", ".cxx", ".h", ".hpp", ".hh", ".hxx", ".inl", ".ipp"}),
-        test_file=re.compile(r"(test[_-]?[^/]*|[^/]*[_-](test|unittest))\.(cc|cpp|cxx)|[^/]*_test\.h|[^/]*test\.cpp"),
+        test_file=re.compile(
+            rf"(test[_-]?[^/]*|[^/]*[_-](test|unittest))\.(cc|cpp|cxx)|[^/]*_test\.h|[^/]*test\.cpp|{_PYTHON_TESTS}"
+        ),
         test_folders=_NATIVE, in_folder=True, whole=True,
     ),
     "go": Layout(

@@ -18,11 +18,12 @@ _CONSOLE = (
     "junit-platform-console", "junit-platform-commons", "junit-platform-engine", "junit-platform-launcher",
     "junit-platform-reporting", "junit-jupiter-api", "junit-jupiter-engine", "junit-jupiter-params", "junit-vintage-engine",
     "junit4", "hamcrest", "opentest4j", "opentest4j-reporting-events", "opentest4j-reporting-schema", "apiguardian-api", "picocli",
-    "univocity-parsers",
+    "univocity-parsers", "mockito-core", "byte-buddy", "byte-buddy-agent", "objenesis",
 )  # fmt: skip
 _ARTIFACT = re.compile(r"<dependency>.*?<artifactId>\s*([\w.-]+)\s*</artifactId>", re.S)
 _MAIN, _TEST = "src/main/java", "src/test/java"
 _PLACE = "/tmp/arcforge-java"
+_QUICK = ("-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")  # to start, not to run long
 
 
 def install(clone: Clone, commit: str, folder: Path, requirements: Sequence[str] | None = None) -> Scripted:
@@ -51,31 +52,35 @@ def _packages(jars: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:
-    """What was compiled is compiled again where a file is newer."""
+    """Sources that are newer than the last compilation are compiled again, against the classes of the others. The chosen tests are
+    compiled together and run one by one."""
     module, *jars = options
-    here, classes = f"./{module}", f"{_PLACE}/classes"
+    here, classes, place = f"./{module}", f"{_PLACE}/classes", f"{_PLACE}/tests"
     libraries = ":".join(str(_JARS / f"{name}.jar") for name in jars)
-    javac = "javac -J-Xmx1g -encoding UTF-8 -nowarn -proc:none -implicit:class"
+    javac = f"javac {' '.join(f'-J{flag}' for flag in _QUICK)} -encoding UTF-8 -nowarn -proc:none -implicit:class"
+    newer = f'$([ -e {_PLACE}/done ] && echo "-newer {_PLACE}/done")'
     build = (
-        f"mkdir -p {classes}; if [ ! -e {_PLACE}/done ] || [ -n \"$(find {here}{_MAIN} -newer {_PLACE}/done -name '*.java')\" ]; then "
-        f"find {here}{_MAIN} -name '*.java' ! -name module-info.java > {_PLACE}/files; "
-        f"{javac} -cp {libraries} -d {classes} @{_PLACE}/files && touch {_PLACE}/done; fi"
+        f"mkdir -p {classes}; find {here}{_MAIN} -name '*.java' ! -name module-info.java {newer} > {_PLACE}/files; "
+        f"[ ! -s {_PLACE}/files ] || {{ {javac} -cp {classes}:{libraries} -d {classes} @{_PLACE}/files && touch {_PLACE}/done; }}"
     )
-    resources = f"src/main/resources:src/test/resources:{_TEST}"
+    inside = [test for test in tests if f"{module}{_TEST}/" in test]
+    compiler = f"{javac} -cp {classes}:{libraries} -sourcepath {here}{_TEST} -d {place}"
+    if inside:  # one by one where not all can be: a test that does not compile breaks no other
+        together, each = " ".join(map(quote, inside)), "; ".join(f"{compiler} {quote(test)}" for test in inside)
+        build += f" && {{ mkdir -p {place}; {compiler} {together} || {{ {each}; }}; true; }} > {place}.log 2>&1"
+    paths = f"{place}:{classes}:src/main/resources:src/test/resources:{_TEST}:{libraries}"
 
     def command(number: int, test: str) -> str:
-        place = f"{_PLACE}/{number}"
-        name = ".".join(PurePosixPath(test.partition(f"{_TEST}/")[2]).with_suffix("").parts)
-        compiled = f"{javac} -cp {classes}:{libraries} -sourcepath {here}{_TEST} -d {place} {quote(test)}"
+        name = PurePosixPath(test.partition(f"{_TEST}/")[2]).with_suffix("")
+        report = f"{_PLACE}/report-{number}"
         console = (
-            f"java -Xmx1g -cp {place}:{classes}:{resources}:{libraries} org.junit.platform.console.ConsoleLauncher --details none "
-            f"--select-class {quote(name)} --reports-dir {place}/reports --disable-banner --fail-if-no-tests"
+            f"java {' '.join(_QUICK)} -cp {paths} org.junit.platform.console.ConsoleLauncher --details none "
+            f"--select-class {quote('.'.join(name.parts))} --reports-dir {report} --disable-banner --fail-if-no-tests"
         )
         return (
-            f"mkdir -p {place}; {compiled} > {place}/log 2>&1 || {{ tail -5 {place}/log; exit 2; }}; "
-            f"cd {here}.; {console} > {place}/log 2>&1; code=$?; cat {place}/reports/*.xml || tail -5 {place}/log; exit $code"
+            f"[ -e {place}/{quote(str(name))}.class ] || {{ tail -5 {place}.log; exit 2; }}; "
+            f"cd {here}.; {console} > {report}.log 2>&1; code=$?; cat {report}/*.xml || tail -5 {report}.log; exit $code"
         )
 
-    inside = [test for test in tests if f"{module}{_TEST}/" in test]
     runs = [Run(test, command(number, test), "junit") for number, test in enumerate(inside)]
     return Plan(build, tuple(runs))

@@ -1,4 +1,5 @@
-"""C and C++: configured and built in the checkout with CMake or the GNU tools, all tests at once by ctest or make check."""
+"""C and C++: configured and built in the checkout with CMake or the GNU tools, all tests at once by ctest or make check (those of
+extension modules: languages.extension)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arcforge.envs.swe.builder.clone import Clone
+from arcforge.envs.swe.builder.languages import extension
 from arcforge.envs.swe.builder.languages.debian_packages import check, rows_of
 from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
 from arcforge.envs.swe.builder.rejection import Rejected
@@ -29,6 +31,8 @@ def install(
     language: str, clone: Clone, commit: str, folder: Path, requirements: Sequence[str] | None = None
 ) -> Scripted:
     """Nothing is installed: compilers and libraries are Debian's. Rejected("install"): no build system that is known here."""
+    if extension.is_extension(clone, commit):
+        return extension.install(language, clone, commit, folder, requirements)
     options = _options(clone, commit)
     tools = {"cmake": ("cmake",), "make": ("automake", "autoconf", "libtool", "pkg-config")}[options[0]]
     if requirements is not None:

@@ -30,6 +30,10 @@ _RUNNERS: dict[str, tuple[str, str]] = {
     "jest": (r"\bjest\b", "jest"), "mocha": (r"\bmocha\b|\bdescribe\(", "mocha"),
 }  # fmt: skip
 _IMPORTED = re.compile(r"""(?:require\(|from |import\(?)\s*["']((?:@[\w.-]+/)?[\w.-]+)""")
+# Development dependencies that a runner's settings name and no test imports.
+_COMPILERS = re.compile(r"jest|^(typescript|ts-node|@swc/core|@babel/[\w-]+)$")
+# ts-jest checks the types of a whole project before its first test; here tests tell.
+_UNCHECKED = """--globals '{"ts-jest": {"isolatedModules": true, "diagnostics": false}}'"""
 _PRELOADED = re.compile(r"(?:-r|--require)[ =]+(\S+)")
 
 
@@ -61,11 +65,11 @@ def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[s
     command = {
         "vitest": f"node {modules}/vitest/vitest.mjs run --reporter=verbose --no-color",
         "tape": node, "tap": node, "node": f"{node} --test --test-reporter=tap",
-        "jest": f"node {modules}/jest/bin/jest.js --ci --verbose --runTestsByPath",
+        "jest": f"node {modules}/jest/bin/jest.js --ci --verbose {_UNCHECKED} --runInBand --runTestsByPath",
         "mocha": f"{node} {modules}/mocha/bin/{_mocha(modules)} --exit --reporter spec",
     }[runner]  # fmt: skip
     parser = _RUNNERS[runner][1]
-    if runner == "vitest":  # names files itself, and takes seconds to start
+    if runner in ("vitest", "jest"):  # name files themselves, and take seconds to start
         runs = [Run(runner, " ".join([command, *map(quote, tests)]), parser)]
     else:
         runs = [Run(path, f"{command} {quote(path)}", parser) for path in tests]
@@ -110,7 +114,7 @@ def _resolve(tree: Path, package: dict[str, Any], runner: str, language: str) ->
     development = package.get("devDependencies", {})
     imported = set(_IMPORTED.findall(_test_text(tree, language)))
     imported |= set(_PRELOADED.findall(json.dumps(package.get("scripts", {}))))
-    chosen = {name: version for name, version in development.items() if name in imported}
+    chosen = {name: version for name, version in development.items() if name in imported or _compiles(name, runner)}
     if runner != "node":
         chosen[runner] = development.get(runner, "*")
     if language == "typescript" and runner not in ("vitest", "jest"):
@@ -121,6 +125,10 @@ def _resolve(tree: Path, package: dict[str, Any], runner: str, language: str) ->
         return _lock({**chosen, **needed})
     except Rejected:  # a registry may lack the newest versions of what only tests need
         return _lock({**dict.fromkeys(chosen, "*"), **needed})
+
+
+def _compiles(name: str, runner: str) -> bool:
+    return runner in ("jest", "mocha") and _COMPILERS.search(name) is not None
 
 
 def _lock(dependencies: dict[str, str]) -> tuple[str, ...]:

@@ -5,7 +5,8 @@
     python benchmarks/swe_manifest.py table --work runs/swe --out yields.json
     python benchmarks/swe_manifest.py validate --manifest environments/swe --sample 200 --work runs/swe-again --out agreement.json
 
-`build` takes the projects in order (NAME for pypi/NAME, npm/NAME or debian/SOURCE; a language may follow, and NAME=VALUE for its suite),
+`build` takes the projects in order (NAME for pypi/NAME, npm/NAME or debian/SOURCE, @VERSION for releases up to that one; a language may
+follow, and NAME=VALUE for its suite),
 goes on where it ended, and leaves the shards in WORK/manifest. `collect` puts those that have more rows into
 a manifest. `validate` draws rows of all shards alike, assembles their projects anew and measures every row twice in both states.
 """
@@ -32,7 +33,7 @@ from arcforge.envs.swe.builder.layout import language_of
 from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name, write_shard
 from arcforge.envs.swe.builder.rebuild import AGREES, clone_of, restore, validate_rows
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import assemble, source_of
+from arcforge.envs.swe.builder.releases import assemble, source_of, up_to
 from arcforge.envs.swe.builder.suite import Suite
 from arcforge.envs.swe.builder.yields import VALID, Yield, count_outcomes, table
 
@@ -48,13 +49,13 @@ def build(arguments: argparse.Namespace) -> None:
             break
         name, *told = name.split()
         language, *variables = told or [""]
-        name = name if "/" in name else f"pypi/{name}"
+        name, last = up_to(name if "/" in name else f"pypi/{name}")
         place = arguments.work / shard_name(name)
         if (place / ACCOUNT).exists():
             continue
         try:
             source, project = source_of(name)
-            found = source.releases(project, arguments.releases)
+            found = source.releases(project, arguments.releases, last)
             clone = assemble(source, project, found, place / "releases")
             spoken = language or language_of(Clone(clone).paths("HEAD"))
             finished = _build_project(name, clone, found, spoken, variables, arguments, ends)

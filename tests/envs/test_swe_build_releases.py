@@ -91,6 +91,9 @@ def test_releases_are_a_history_and_the_same_on_every_machine(index, tmp_path):
     assert clone.head() == Clone(assemble(index, "The.Shop", found, tmp_path / "two")).head()
     assert clone.paths(clone.head()) == sorted(SECOND) and clone.version(clone.head()) == "1.1"
     assert [release.version for release in index.releases("the_shop", 1)] == ["1.1"]
+    assert [release.version for release in index.releases("the_shop", 1, "1.0")] == ["1.0"]
+    with pytest.raises(UserError, match="no release 0"):
+        index.releases("the_shop", 1, "0.7")
 
 
 def test_an_equally_long_file_of_the_same_time_is_the_new_one(tmp_path):

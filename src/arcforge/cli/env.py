@@ -47,7 +47,9 @@ def show(
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Option(help="owner/name; or releases: pypi/NAME, npm/NAME, debian/SOURCE.")],
+    name: Annotated[
+        str, typer.Option(help="owner/name; or releases: pypi/NAME, npm/NAME, debian/SOURCE, up to one with @VERSION.")
+    ],
     out: Annotated[Path, typer.Option(help="Where results, interpreter and manifest go; or the environments of one.")],
     repo: Annotated[Path | None, typer.Option(help="A clone of the repository, with its history.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="A manifest's folder: its environments are made again.")] = None,

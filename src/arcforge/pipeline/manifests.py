@@ -23,7 +23,7 @@ from arcforge.envs.swe.builder.manifest import TaskRow, read_shard, shard_name
 from arcforge.envs.swe.builder.rebuild import build as build_row
 from arcforge.envs.swe.builder.rebuild import clone_of
 from arcforge.envs.swe.builder.rejection import Rejected
-from arcforge.envs.swe.builder.releases import assemble, source_of
+from arcforge.envs.swe.builder.releases import assemble, source_of, up_to
 from arcforge.envs.swe.builder.yields import table as yield_table
 from arcforge.envs.swe.built.admission import admit
 from arcforge.envs.swe.built.places import Places
@@ -58,8 +58,9 @@ def build(
     settings = BuildSettings(commits=commits, bugs=bugs, workers=workers, budget=seconds)
     found: list[Release] = []
     if repo is None:
+        name, last = up_to(name)
         source, project = source_of(name, index)
-        found = source.releases(project, commits)
+        found = source.releases(project, commits, last)
         if not found:
             raise UserError(f"{name}: no release with a source archive that runs here")
         repo = assemble(source, project, found, out / shard_name(name) / "releases")

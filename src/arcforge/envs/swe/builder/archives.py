@@ -6,6 +6,7 @@ import hashlib
 import tarfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +29,9 @@ class Release(Value):
 class Source(Protocol):
     """A place that has projects' releases."""
 
-    def releases(self, project: str, count: int) -> list[Release]:
-        """The newest `count` final releases with a source archive, oldest first. UserError: no such project, or no answer."""
+    def releases(self, project: str, count: int, last: str = "") -> list[Release]:
+        """The newest `count` final releases with a source archive, oldest first, up to `last` if that is given. UserError: no such
+        project or release, or no answer."""
         ...
 
     def archive(self, project: str, release: Release) -> bytes:
@@ -39,6 +41,13 @@ class Source(Protocol):
     def strip(self, root: Path) -> None:
         """Delete from an unpacked archive the metadata that changes with every release."""
         ...
+
+
+def newest(versions: Sequence[str], count: int, last: str) -> list[str]:
+    """The `count` newest of versions that are oldest first, up to `last` or to the end. UserError: `last` is none of them."""
+    if last and last not in versions:
+        raise UserError(f"no release {last}, there are {', '.join(versions[-3:])} and {len(versions[:-3])} before")
+    return list(versions[: versions.index(last) + 1 if last else None][-count:])
 
 
 def get(url: str, most: int = LARGEST) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arcforge.core.errors import UserError
-from arcforge.envs.swe.builder.archives import LARGEST, Release, get, get_if_there
+from arcforge.envs.swe.builder.archives import LARGEST, Release, get, get_if_there, newest
 
 MIRROR = "http://deb.debian.org/debian"
 SUITES = (
@@ -28,7 +28,7 @@ class DebianSources:
     index: str = MIRROR
     _read: dict[str, bytes] = field(default_factory=dict)
 
-    def releases(self, project: str, count: int) -> list[Release]:
+    def releases(self, project: str, count: int, last: str = "") -> list[Release]:
         if not _NAME.fullmatch(project):
             raise UserError(f"{project!r}: not the name of a Debian source package")
         found: dict[str, Release] = {}
@@ -39,7 +39,7 @@ class DebianSources:
                     found[version] = _release(version, sha256, name, raw)
         if not found:
             raise UserError(f"{project}: no Debian source package of that name with an upstream archive")
-        return [found[version] for version in sorted(found, key=_order)][-count:]
+        return [found[version] for version in newest(sorted(found, key=_order), count, last)]
 
     def archive(self, project: str, release: Release) -> bytes:
         return self._read.pop(release.file, None) or get(self._address(project, release.file))

@@ -112,8 +112,8 @@ LAYOUTS: dict[str, Layout] = {
         other_folders=OTHER_FOLDERS | {"vendor"},
     ),
     "ruby": Layout(
-        suffixes=frozenset({".rb"}), test_file=re.compile(r"test_[^/]*\.rb|[^/]*_(test|spec)\.rb|tc_[^/]*\.rb"),
-        test_folders=frozenset({"test", "tests", "spec"}), other_names=frozenset({"Rakefile", "Gemfile", "LICENSE"}),
+        suffixes=frozenset({".rb"}), test_file=re.compile(r"test_[^/]*\.rb|[^/]*[_-](test|spec)\.rb|tc_[^/]*\.rb"),
+        test_folders=frozenset({"test", "tests", "spec", "__tests__"}), other_names=frozenset({"Rakefile", "Gemfile", "LICENSE"}),
     ),
 }  # fmt: skip
 """By language."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arcforge.core.errors import UserError
-from arcforge.envs.swe.builder.archives import Release, get
+from arcforge.envs.swe.builder.archives import Release, get, newest
 
 REGISTRY = "https://registry.npmjs.org"
 DOWNLOADS = 8  # at a time
@@ -27,7 +27,7 @@ class NpmRegistry:
     index: str = REGISTRY
     _read: dict[str, bytes] = field(default_factory=dict)
 
-    def releases(self, project: str, count: int) -> list[Release]:
+    def releases(self, project: str, count: int, last: str = "") -> list[Release]:
         if not _NAME.fullmatch(project):
             raise UserError(f"{project!r}: not the name of a package on the npm registry")
         try:
@@ -36,7 +36,7 @@ class NpmRegistry:
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{self.index}: does not answer as an npm registry does") from None
         final = [version for version in rows if _FINAL.fullmatch(version) and version in times]
-        chosen = sorted(final, key=lambda version: tuple(map(int, version.split("."))))[-count:]
+        chosen = newest(sorted(final, key=lambda version: tuple(map(int, version.split(".")))), count, last)
         with ThreadPoolExecutor(DOWNLOADS) as pool:
             return list(pool.map(lambda version: self._release(project, rows[version], times[version]), chosen))
 

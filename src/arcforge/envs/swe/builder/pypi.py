@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from arcforge.core.errors import UserError
-from arcforge.envs.swe.builder.archives import LARGEST, Release, get
+from arcforge.envs.swe.builder.archives import LARGEST, Release, get, newest
 
 INDEX = "https://pypi.org/simple"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -29,14 +29,15 @@ class PackageIndex:
     python: str = ".".join(map(str, sys.version_info[:2]))
     _places: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def releases(self, project: str, count: int) -> list[Release]:
+    def releases(self, project: str, count: int, last: str = "") -> list[Release]:
         found: dict[Version, Release] = {}
         for row in _files(project, self.index):
             release = _release(row)
             version = _version(release.version) if release else None
             if release and version and not (version.is_prerelease or row.get("yanked")) and _runs_on(row, self.python):
                 found[version] = release
-        return [found[version] for version in sorted(found)][-count:]
+        rows = {found[version].version: found[version] for version in sorted(found)}
+        return [rows[version] for version in newest(list(rows), count, last)]
 
     def archive(self, project: str, release: Release) -> bytes:
         if project not in self._places:

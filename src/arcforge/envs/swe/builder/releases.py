@@ -1,6 +1,7 @@
 """A project's releases as a repository: a commit for each, so that a history can be mined where no clone is.
 
-pypi/NAME, npm/NAME and debian/SOURCE name such repositories. The same releases give the same commits on every machine.
+pypi/NAME, npm/NAME and debian/SOURCE name such repositories, NAME@VERSION those whose newest release is that. The same releases give
+the same commits on every machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ SOURCES: dict[str, tuple[str, Callable[[str], Source]]] = {
 def made_of_releases(repository: str) -> bool:
     """Whether a repository (owner/name) needs no clone."""
     return repository.partition("/")[0] in SOURCES
+
+
+def up_to(name: str) -> tuple[str, str]:
+    """(repository, the release after which none is looked at) of OWNER/NAME or OWNER/NAME@VERSION."""
+    repository, _, last = name.partition("@")
+    return repository, last
 
 
 def source_of(repository: str, index: str = "") -> tuple[Source, str]:

@@ -77,6 +77,9 @@ CASES = [
     ("test-unit", "test-unit", 1, {
         "test_speaks(TestNumbers)": "passed", "test_data[one two](TestNumbers)": "passed", "test_breaks(TestNumbers)": "error",
         "test_omits(TestNumbers)": "skipped"}, 8),
+    ("test-unit", "test-unit-long", 1, {
+        "test_adds_two_numbers_whose_sum_is_larger_than_any_other_in_the_suite(TestNumbers)": "passed",
+        "test_fails_because_two_numbers_are_not_the_same_as_they_were_long_ago(TestNumbers)": "failed"}, 3),
 ]  # fmt: skip
 FORGED = ["node-spec", "ctest", "go", "go-json", "googletest", "mocha", "phpunit", "rspec"]
 

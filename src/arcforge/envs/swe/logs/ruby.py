@@ -73,7 +73,8 @@ def _rspec_outcome(mark: str) -> Outcome:
 
 _UNIT: dict[str, Outcome] = {".": "passed", "F": "failed", "E": "error", "P": "skipped", "O": "skipped", "N": "passed"}
 _UNIT_CASE = re.compile(r"^(\S+): *$")
-_UNIT_TEST = re.compile(r"^  (\S.*?):\t+(?:([.FEPON])(?:: \([\d.]+\))?|.*)$")
+# A long name leaves no room for tabs.
+_UNIT_TEST = re.compile(r"^  (\S.*?):(?:\t+(?:([.FEPON])(?:: \([\d.]+\))?|.*)|([.FEPON])(?:: \([\d.]+\))?)$")
 _UNIT_LATE = re.compile(r"([.FEPON]): \([\d.]+\)$")
 _UNIT_COUNTS = re.compile(
     r"^(\d+) tests, \d+ assertions, (\d+) failures, (\d+) errors, (\d+) pendings, (\d+) omissions, \d+ notifications$"
@@ -92,8 +93,8 @@ def test_unit(lines: list[str]) -> Reading:
             case = found[1]
         elif case and (found := _UNIT_TEST.match(line)):
             pending = f"{found[1]}({case})"
-            if found[2]:
-                reading.add(pending, _UNIT[found[2]])
+            if mark := found[2] or found[3]:
+                reading.add(pending, _UNIT[mark])
                 pending = ""
         elif pending and (found := _UNIT_LATE.search(line)):
             reading.add(pending, _UNIT[found[1]])

@@ -33,7 +33,9 @@ _IMPORTED = re.compile(r"""(?:require\(|from |import\(?)\s*["']((?:@[\w.-]+/)?[\
 # Development dependencies that a runner's settings name and no test imports.
 _COMPILERS = re.compile(r"jest|^(typescript|ts-node|@swc/core|@babel/[\w-]+)$")
 # ts-jest checks the types of a whole project before its first test; here tests tell.
-_UNCHECKED = """--globals '{"ts-jest": {"isolatedModules": true, "diagnostics": false}}'"""
+_QUICK = '{"isolatedModules": true, "diagnostics": false}'
+_UNCHECKED = f"""--globals '{{"ts-jest": {_QUICK}}}'"""
+_TRANSFORM = f"""--transform '{{"^.+\\\\.tsx?$": ["ts-jest", {_QUICK}]}}'"""  # where a package leaves its settings out
 _PRELOADED = re.compile(r"(?:-r|--require)[ =]+(\S+)")
 
 
@@ -50,7 +52,11 @@ def install(
             clone.export(commit, tree)
             package = _package(tree)
             runner, options = _runner(tree, package, language)
-            wanted = tuple(requirements) if requirements is not None else _resolve(tree, package, runner, language)
+            wanted = (
+                tuple(requirements)
+                if requirements is not None
+                else _resolve(tree, package, (runner, *options), language)
+            )
         unpack_all(wanted, folder / "modules")
         held = (runner, *options), wanted
         write_facts(folder, *held)
@@ -60,12 +66,12 @@ def install(
 
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:
     modules = folders[0] / "node_modules"
-    runner, *preloaded = options
-    node = " ".join(["node", *preloaded])
+    runner, *given = options
+    node = " ".join(["node", *given])
     command = {
         "vitest": f"node {modules}/vitest/vitest.mjs run --reporter=verbose --no-color",
         "tape": node, "tap": node, "node": f"{node} --test --test-reporter=tap",
-        "jest": f"node {modules}/jest/bin/jest.js --ci --verbose {_UNCHECKED} --runInBand --runTestsByPath",
+        "jest": f"node {modules}/jest/bin/jest.js --ci --verbose {_UNCHECKED} {' '.join(given)} --runInBand --runTestsByPath",
         "mocha": f"{node} {modules}/mocha/bin/{_mocha(modules)} --exit --reporter spec",
     }[runner]  # fmt: skip
     parser = _RUNNERS[runner][1]
@@ -97,21 +103,28 @@ def _test_text(tree: Path, language: str) -> str:
 
 
 def _runner(tree: Path, package: dict[str, Any], language: str) -> tuple[str, tuple[str, ...]]:
-    """The test runner and node's options for it."""
+    """The test runner and its own or node's options."""
     text, script = _test_text(tree, language), json.dumps(package.get("scripts", {}))
     for runner, (sign, _) in _RUNNERS.items():
         if re.search(sign, text) or (re.search(rf"\b{runner}\b", script) and runner != "node"):
             preloaded = ["--import", "tsx"] if language == "typescript" and runner not in ("vitest", "jest") else []
+            if (
+                runner == "jest"
+                and language == "typescript"
+                and "jest" not in package
+                and not any(tree.glob("jest.config.*"))
+            ):
+                preloaded = [_TRANSFORM]
             if runner == "mocha":
                 preloaded += [part for name in _PRELOADED.findall(script) for part in ("-r", name.strip("\"'\\"))]
             return runner, tuple(preloaded)
     raise Rejected("install", "no test runner that is known here")
 
 
-def _resolve(tree: Path, package: dict[str, Any], runner: str, language: str) -> tuple[str, ...]:
+def _resolve(tree: Path, package: dict[str, Any], options: Sequence[str], language: str) -> tuple[str, ...]:
     """What the package depends on, its runner, and of its development dependencies those that its tests import: linters and bundlers
     are left out."""
-    development = package.get("devDependencies", {})
+    runner, development = options[0], package.get("devDependencies", {})
     imported = set(_IMPORTED.findall(_test_text(tree, language)))
     imported |= set(_PRELOADED.findall(json.dumps(package.get("scripts", {}))))
     chosen = {name: version for name, version in development.items() if name in imported or _compiles(name, runner)}
@@ -119,6 +132,8 @@ def _resolve(tree: Path, package: dict[str, Any], runner: str, language: str) ->
         chosen[runner] = development.get(runner, "*")
     if language == "typescript" and runner not in ("vitest", "jest"):
         chosen["tsx"] = "*"
+    if _TRANSFORM in options:
+        chosen = {"ts-jest": "*", "typescript": "*"} | chosen
     needed = {**package.get("optionalDependencies", {}), **package.get("peerDependencies", {})}
     needed |= package.get("dependencies", {})
     try:

@@ -98,10 +98,14 @@ def collect(arguments: argparse.Namespace) -> None:
     for name in _repositories(arguments.work / "manifest"):
         environment, rows = read_shard(arguments.work / "manifest", name)
         rows = sorted(rows, key=lambda row: row.source == "bug")[: arguments.most]
-        held = len(read_shard(arguments.manifest, name)[1]) if name in _repositories(arguments.manifest) else 0
-        if len(rows) > held:
+        held = read_shard(arguments.manifest, name)[1] if name in _repositories(arguments.manifest) else []
+        if _worth(rows) > _worth(held):
             write_shard(arguments.manifest, environment, rows)
-            print(f"{name}: {len(rows)}, {held} before")
+            print(f"{name}: {len(rows)}, {len(held)} before")
+
+
+def _worth(rows: Sequence[TaskRow]) -> tuple[int, int]:
+    return len(rows), sum(row.source != "bug" for row in rows)
 
 
 def _repositories(manifest: Path) -> list[str]:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from arcforge.core.errors import UserError
@@ -138,11 +139,15 @@ def validate(arguments: argparse.Namespace) -> None:
     drawn = random.Random(arguments.seed).sample(everything, min(arguments.sample, len(everything)))
     outcomes: Counter[str] = Counter()
     checkouts = best_checkouts()
+
+    def again(name: str) -> tuple[str, dict[str, int]]:
+        return name, _again(name, [row for owner, row in drawn if owner == name], arguments, checkouts)
+
     try:
-        for name in sorted({name for name, _ in drawn}):
-            rows = [row for owner, row in drawn if owner == name]
-            outcomes.update(_again(name, rows, arguments, checkouts))
-            print(f"{name}: {dict(outcomes)}", flush=True)
+        with ThreadPoolExecutor(arguments.workers) as pool:
+            for name, found in pool.map(again, sorted({name for name, _ in drawn})):
+                outcomes.update(found)
+                print(f"{name}: {found}, together {dict(outcomes)}", flush=True)
     finally:
         checkouts.close()
     result = {
@@ -161,7 +166,7 @@ def _again(name: str, rows: list[TaskRow], arguments: argparse.Namespace, checko
         setup = restore(environment, clone, place / "venv")
     except Rejected as error:
         return {error.reason: len(rows)}
-    agreement = validate_rows(rows, Suite(clone, setup, checkouts, arguments.seconds), arguments.workers)
+    agreement = validate_rows(rows, Suite(clone, setup, checkouts, arguments.seconds), 1)
     shutil.rmtree(place / "venv", ignore_errors=True)
     return agreement.outcomes
 
@@ -194,7 +199,7 @@ def main() -> None:
     verb.set_defaults(call=validate)
     for name, verb in verbs.choices.items():
         verb.add_argument("--work", type=Path, required=True)
-        verb.add_argument("--workers", type=int, default=2)
+        verb.add_argument("--workers", type=int, default=2, help="suites of a project at a time; of validate, projects")
         verb.add_argument("--seconds", type=float, default=60.0, help="for one run of chosen test files")
         if name in ("table", "validate"):
             verb.add_argument("--out", type=Path, required=True)

@@ -139,20 +139,18 @@ def validate(arguments: argparse.Namespace) -> None:
     drawn = random.Random(arguments.seed).sample(everything, min(arguments.sample, len(everything)))
     outcomes: Counter[str] = Counter()
     checkouts = best_checkouts()
-
-    def again(name: str) -> tuple[str, dict[str, int]]:
-        return name, _again(name, [row for owner, row in drawn if owner == name], arguments, checkouts)
-
+    rows = {name: [row for owner, row in drawn if owner == name] for name in sorted({name for name, _ in drawn})}
     try:
         with ThreadPoolExecutor(arguments.workers) as pool:
-            for name, found in pool.map(again, sorted({name for name, _ in drawn})):
+            done = pool.map(lambda name: _again(name, rows[name], arguments, checkouts), rows)
+            for name, found in zip(rows, done):
                 outcomes.update(found)
                 print(f"{name}: {found}, together {dict(outcomes)}", flush=True)
     finally:
         checkouts.close()
     result = {
         "rows": len(drawn), "of": len(everything), "agree": outcomes[AGREES], "outcomes": dict(outcomes.most_common()),
-        "sources": Counter(row.source for _, row in drawn), "projects": len({name for name, _ in drawn}),
+        "sources": Counter(row.source for _, row in drawn), "projects": len(rows),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     atomic_write(arguments.out, json.dumps(result, indent=1) + "\n")
@@ -166,7 +164,7 @@ def _again(name: str, rows: list[TaskRow], arguments: argparse.Namespace, checko
         setup = restore(environment, clone, place / "venv")
     except Rejected as error:
         return {error.reason: len(rows)}
-    agreement = validate_rows(rows, Suite(clone, setup, checkouts, arguments.seconds), 1)
+    agreement = validate_rows(rows, Suite(clone, setup, checkouts, arguments.seconds))
     shutil.rmtree(place / "venv", ignore_errors=True)
     return agreement.outcomes
 

@@ -9,7 +9,6 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from arcforge.envs.swe.builder.clone import Clone
 from arcforge.envs.swe.builder.debian import DebianSources
 from arcforge.envs.swe.builder.factory import BuildSettings, build_repository
 from arcforge.envs.swe.builder.functions import functions_taken_back, same_code
+from arcforge.envs.swe.builder.languages.debian_packages import rows_of
 from arcforge.envs.swe.builder.languages.registry import INSTALLERS
 from arcforge.envs.swe.builder.languages.scripted import Plan, Run, Scripted
 from arcforge.envs.swe.builder.layout import LAYOUTS, language_of
@@ -48,6 +48,13 @@ MAIN = "int total(int, int);\nint main(void) { return total(%s) != 3; }\n"
 def minitest():
     ruby = shutil.which("ruby")
     return ruby and not subprocess.run([ruby, "-e", "require 'minitest'"], check=False, capture_output=True).returncode
+
+
+def installed(*packages):
+    try:
+        return bool(rows_of(packages))
+    except UserError:
+        return False
 
 
 def archive(root, files):
@@ -180,8 +187,8 @@ PyMODINIT_FUNC PyInit_shop(void) { return PyModule_Create(&module); }
 
 
 @pytest.mark.skipif(
-    not (bubblewrap_works() and Path("/usr/lib/python3/dist-packages/pytest_forked").exists()),
-    reason="needs bubblewrap and Debian's Python: apt-get install bubblewrap gcc python3-dev python3-setuptools python3-pytest-forked",
+    not (bubblewrap_works() and installed("g++", "python3-dev", "python3-setuptools", "python3-pytest-forked")),
+    reason="needs bubblewrap and Debian's Python: apt-get install bubblewrap g++ python3-dev python3-setuptools python3-pytest-forked",
 )
 def test_an_extension_module_is_compiled_again_for_a_header_and_a_test_that_kills_its_process_fails_alone(tmp_path):
     clone = repository(tmp_path, EXTENSION)
@@ -211,7 +218,7 @@ JAVA = {
 
 
 @pytest.mark.skipif(
-    not (bubblewrap_works() and shutil.which("javac") and Path("/usr/share/java/junit-platform-console.jar").exists()),
+    not (bubblewrap_works() and installed("openjdk-17-jdk-headless", "junit4", "junit5")),
     reason="needs bubblewrap, a JDK and JUnit: apt-get install bubblewrap openjdk-17-jdk-headless junit4 junit5",
 )
 def test_java_is_compiled_once_and_a_test_that_does_not_compile_breaks_no_other(tmp_path):

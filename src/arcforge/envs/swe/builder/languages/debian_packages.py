@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from arcforge.core.errors import UserError
 from arcforge.sandbox.host import tell_once
@@ -29,9 +30,10 @@ def check(rows: Sequence[str]) -> None:
             tell_once(f"{name}: measured with {version}, this machine has {here[name]}")
 
 
-def owners(paths: Iterable[str]) -> set[str]:
-    """Packages that files or folders belong to; those of no package are left out."""
-    done = _query("-S", *paths)
+def owners(paths: Iterable[Path]) -> set[str]:
+    """Packages that files or folders belong to; those that are not there or of no package are left out."""
+    there = sorted(str(path) for path in paths if path.exists())
+    done = _query("-S", *there) if there else ""
     return {line.split(":")[0] for line in done.splitlines() if ": " in line and "," not in line.split(":")[0]}
 
 

@@ -60,9 +60,7 @@ def _needed(clone: Clone, commit: str) -> set[str]:
     if "pyproject.toml" in paths and (found := _REQUIRED.search(clone.text(commit, "pyproject.toml"))):
         names |= {name.replace("-", "_") for name in re.findall(r"[\"']([\w-]+)", found[1])}
     own = {PurePosixPath(path).parts[0] for path in paths}
-    places = [_LIBRARIES / f"{name}{end}" for name in sorted(names - own) for end in ("", ".py")]
-    there = [str(place) for place in places if place.exists()]
-    return owners(there) if there else set()
+    return owners(_LIBRARIES / f"{name}{end}" for name in names - own for end in ("", ".py"))
 
 
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:

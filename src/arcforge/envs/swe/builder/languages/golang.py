@@ -59,8 +59,7 @@ def _needed(clone: Clone, commit: str, own: str) -> tuple[str, ...]:
     sources = [path for path in clone.paths(commit) if path.endswith(".go") and "testdata" not in path.split("/")]
     imported = {name for path in sources for name in _IMPORT.findall(clone.text(commit, path))}
     outside = sorted(name for name in imported if name != own and not name.startswith(f"{own}/"))
-    there = [str(_LIBRARIES / name) for name in outside if (_LIBRARIES / name).is_dir()]
-    return rows_of([_newest(), *(owners(there) if there else ())])
+    return rows_of([_newest(), *owners(_LIBRARIES / name for name in outside)])
 
 
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:

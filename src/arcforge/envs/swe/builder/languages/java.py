@@ -18,8 +18,9 @@ _CONSOLE = (
     "junit-platform-console", "junit-platform-commons", "junit-platform-engine", "junit-platform-launcher",
     "junit-platform-reporting", "junit-jupiter-api", "junit-jupiter-engine", "junit-jupiter-params", "junit-vintage-engine",
     "junit4", "hamcrest", "opentest4j", "opentest4j-reporting-events", "opentest4j-reporting-schema", "apiguardian-api", "picocli",
-    "univocity-parsers", "mockito-core", "byte-buddy", "byte-buddy-agent", "objenesis",
+    "univocity-parsers",
 )  # fmt: skip
+_MOCKS = ("mockito-core", "byte-buddy", "byte-buddy-agent", "objenesis")  # a pom.xml calls them by other names
 _ARTIFACT = re.compile(r"<dependency>.*?<artifactId>\s*([\w.-]+)\s*</artifactId>", re.S)
 _MAIN, _TEST = "src/main/java", "src/test/java"
 _PLACE = "/tmp/arcforge-java"
@@ -41,14 +42,14 @@ def install(clone: Clone, commit: str, folder: Path, requirements: Sequence[str]
 
 
 def _jars(clone: Clone, commit: str, files: Sequence[str]) -> list[str]:
-    """Names of those of JUnit and of what the project's pom.xml names, as far as they are there."""
+    """Names of those of JUnit, of Mockito and of what the project's pom.xml names, as far as they are there."""
     named = [name for file in files for name in _ARTIFACT.findall(clone.text(commit, file))]
-    return [name for name in dict.fromkeys([*_CONSOLE, *named]) if (_JARS / f"{name}.jar").exists()]
+    return [name for name in dict.fromkeys([*_CONSOLE, *_MOCKS, *named]) if (_JARS / f"{name}.jar").exists()]
 
 
 def _packages(jars: Sequence[str]) -> tuple[str, ...]:
-    files = {str(path) for name in jars for path in (_JARS / f"{name}.jar", (_JARS / f"{name}.jar").resolve())}
-    return rows_of(["openjdk-17-jdk-headless", "junit4", "junit5", *owners(sorted(files))])
+    files = {path for name in jars for path in (_JARS / f"{name}.jar", (_JARS / f"{name}.jar").resolve())}
+    return rows_of(["openjdk-17-jdk-headless", "junit4", "junit5", *owners(files)])
 
 
 def _plan(options: tuple[str, ...], folders: tuple[Path, ...], tests: Sequence[str]) -> Plan:
